@@ -1,0 +1,57 @@
+"""`manage.py issue_key`: the plaintext alone on stdout, words on stderr."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from apikeys.durations import parse_duration
+from apikeys.models import ApiKey
+
+
+class Command(BaseCommand):
+    help = "Issues an API key and prints it, this once, on stdout."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="what the key is for")
+        parser.add_argument("--owner", default="", help="who answers for it")
+        parser.add_argument("--environment", choices=ApiKey.Environment.values, default="live")
+        parser.add_argument("--rate", default="", help="a rate of its own, such as 100/1m")
+        parser.add_argument("--expires", default="", help="after how long, such as 90d")
+
+    def handle(
+        self,
+        *,
+        name: str,
+        owner: str,
+        environment: str,
+        rate: str,
+        expires: str,
+        **options: Any,
+    ) -> None:
+        try:
+            key, plaintext = ApiKey.objects.issue(
+                name=name,
+                owner=owner,
+                environment=environment,
+                rate=rate,
+                expires_at=_moment(expires),
+            )
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        self.stderr.write(f"Issued {key}. This is the only time that it is shown:")
+        self.stdout.write(plaintext)
+
+
+def _moment(expires: str) -> datetime | None:
+    if not expires:
+        return None
+    try:
+        return timezone.now() + parse_duration(expires)
+    except ValueError as error:
+        raise CommandError(f"--expires: {error}") from error

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from apikeys import generation, keys
+
+
+def validate_rate(notation: str) -> None:
+    """A key's own rate is in the notation of whatever throttles by it: API_KEY_RATE_VALIDATORS."""
+    for path in getattr(settings, "API_KEY_RATE_VALIDATORS", ()):
+        import_string(path)(notation)
+
+
+def raise_generation_after_commit(*, must: bool = True) -> None:
+    """With `must`, a store that cannot be told makes the commit raise GenerationNotRaised."""
+    transaction.on_commit(generation.raise_number, robust=not must)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    """Every way to change rows raises the generation number, as `ApiKey.save` does."""
+
+    def update(self, **values: Any) -> int:
+        changed = super().update(**values)
+        raise_generation_after_commit()
+        return changed
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        deleted = super().delete()
+        raise_generation_after_commit()
+        return deleted
+
+    def bulk_create(self, objs: Iterable[ApiKey], *args: Any, **kwargs: Any) -> list[ApiKey]:
+        created = super().bulk_create(objs, *args, **kwargs)
+        raise_generation_after_commit(must=False)
+        return created
+
+    def record_use(self, key_id: str, at: datetime) -> None:
+        """Not a change that any process has to hear of."""
+        super().filter(pk=key_id)._update_without_raising(last_used_at=at)
+
+    def _update_without_raising(self, **values: Any) -> int:
+        return super().update(**values)
+
+
+class ApiKeyManager(models.Manager.from_queryset(ApiKeyQuerySet)):  # type: ignore[misc]
+    def issue(  # noqa: PLR0913 - a key's fields, each by name
+        self,
+        *,
+        name: str,
+        owner: str = "",
+        environment: str = "live",
+        rate: str = "",
+        expires_at: datetime | None = None,
+        created_by: User | None = None,
+    ) -> tuple[ApiKey, str]:
+        """The saved key, and its plaintext for the one time that it is shown.
+
+        Raises ValidationError.
+        """
+        key = ApiKey(
+            name=name,
+            owner=owner,
+            environment=environment,
+            rate=rate,
+            expires_at=expires_at,
+            created_by=created_by,
+        )
+        plaintext = key.make_secret()
+        key.full_clean()
+        key.save(force_insert=True)
+        return key, plaintext
+
+
+class ApiKey(models.Model):
+    """A key as it is stored: never its secret, only the secret's SHA-256."""
+
+    class Environment(models.TextChoices):
+        LIVE = "live"
+        TEST = "test"
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        EXPIRED = "expired"
+        REVOKED = "revoked"
+
+    id = models.CharField(
+        "key id", primary_key=True, max_length=12, default=keys.generate_id, editable=False
+    )
+    name = models.CharField(max_length=100)
+    owner = models.CharField(
+        max_length=200, blank=True, help_text="Who answers for this key: a person or a team."
+    )
+    environment = models.CharField(
+        max_length=4, choices=Environment.choices, default=Environment.LIVE
+    )
+    digest = models.CharField(max_length=64, editable=False)
+    rate = models.CharField(
+        "own rate",
+        max_length=30,
+        blank=True,
+        validators=[validate_rate],
+        help_text="For this key alone, such as 100/1m or 1000/h. Blank: none.",
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Blank: never.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_reason = models.CharField(max_length=200, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[ApiKeyManager] = ApiKeyManager()
+
+    plaintext: str | None = None
+    """Only on the instance that the admin has just issued, on its way to the page; no column."""
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pk})"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # Nobody has a copy of a new key, and its plaintext must reach whoever asked for it.
+        is_known = not self._state.adding
+        super().save(*args, **kwargs)
+        raise_generation_after_commit(must=is_known)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **kwargs)
+        raise_generation_after_commit()
+        return deleted
+
+    @property
+    def status(self) -> Status:
+        if self.revoked_at:
+            return self.Status.REVOKED
+        if self.expires_at and self.expires_at <= timezone.now():
+            return self.Status.EXPIRED
+        return self.Status.ACTIVE
+
+    def make_secret(self) -> str:
+        """Give this unsaved key its digest; the plaintext is returned and kept nowhere."""
+        key = keys.generate(self.environment, self.id)
+        self.digest = key.digest
+        return str(key)
+
+    def revoke(self, reason: str = "") -> None:
+        """Refused everywhere from the next request on, once this returns outside a transaction.
+
+        A key that is revoked already keeps its first moment and reason, but the number is raised
+        again. Raises GenerationNotRaised.
+        """
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.revoked_reason = reason
+        self.save(update_fields=["revoked_at", "revoked_reason"])

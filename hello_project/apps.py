@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class HelloProjectConfig(AppConfig):
+    name = "hello_project"

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import DatabaseError, connection
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from hello_project.problems import MEDIA_TYPE, NO_STORE, problem
+from throttling.views import RateLimitedView
+
+
+class ApiView(RateLimitedView):
+    """What every view of the API derives from: limited by address, then authenticated."""
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        finalized = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in NO_STORE.items():
+            finalized[name] = value
+        return finalized
+
+
+class HelloView(ApiView):
+    def get(self, request: Request) -> Response:
+        return Response({"message": "Hello, World!"})
+
+
+class ProbeView(APIView):
+    """For load balancers: open, unlimited."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    throttle_classes = []
+
+
+class LivezView(ProbeView):
+    """The process answers."""
+
+    def get(self, request: Request) -> Response:
+        return Response({"status": "ok"}, headers=NO_STORE)
+
+
+class ReadyzView(ProbeView):
+    """The process answers, and so do its database and its store."""
+
+    def get(self, request: Request) -> Response:
+        down = [name for name, answers in PARTS.items() if not answers()]
+        if not down:
+            return Response({"status": "ok"} | dict.fromkeys(PARTS, "ok"), headers=NO_STORE)
+        detail = f"No answer from the {' and the '.join(down)}."
+        states = {name: "down" if name in down else "ok" for name in PARTS}
+        return Response(
+            problem(503, detail, **states),
+            status=503,
+            headers=NO_STORE | {"Retry-After": "1"},
+            content_type=MEDIA_TYPE,
+        )
+
+
+def database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+def store_answers() -> bool:
+    try:
+        return bool(get_redis_connection("default").ping())
+    except RedisError:
+        return False
+
+
+PARTS = {"database": database_answers, "store": store_answers}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis import Redis
+from rest_framework.test import APIClient
+
+from apikeys.last_used import last_used
+from apikeys.models import ApiKey
+from apikeys.records import records
+from hello_project.embedded import EmbeddedStore
+from tests import servers
+from throttling.throttles import breaker, local_counter, refusals
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store_of_the_site() -> Iterator[None]:
+    """The embedded store, where the settings look for it, unless TEST_REDIS_URL names another."""
+    embedded = EmbeddedStore(settings.DATA_DIR) if settings.STORE_IS_EMBEDDED else None
+    if embedded:
+        embedded.start()
+    last_used.flush_seconds = 3600  # Nothing writes beside a test that does not ask for it.
+    yield
+    last_used.clear()
+    if embedded:
+        embedded.stop()
+    shutil.rmtree(settings.DATA_DIR, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def store(store_of_the_site: None) -> Redis:
+    """The site's store, empty, and nothing remembered of the test before."""
+    connection: Redis = get_redis_connection("default")
+    connection.flushdb()
+    for memory in (records, refusals, local_counter, last_used):
+        memory.clear()
+    breaker.answered()
+    return connection
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis7"])
+def server_of_each_kind(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """A Valkey 9 and a Redis 7 of the tests' own."""
+    with getattr(servers, request.param)() as client:
+        yield client
+
+
+@pytest.fixture
+def each_store(server_of_each_kind: Redis) -> Redis:
+    server_of_each_kind.flushall()
+    return server_of_each_kind
+
+
+@pytest.fixture
+def issued(transactional_db: None) -> tuple[ApiKey, str]:
+    """A key and its plaintext, committed: servers in other processes see it."""
+    return ApiKey.objects.issue(name="tests")
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def server(issued: tuple[ApiKey, str], tmp_path: Path) -> Iterator[servers.Server]:
+    """Four workers that take X-Forwarded-For from the tests."""
+    with servers.gunicorn(tmp_path, TRUSTED_PROXIES="127.0.0.1") as running:
+        yield running
+
+
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(settings.DATA_DIR / "hypothesis"))

@@ -1,0 +1,87 @@
+"""Which address a request came from, when proxies stand in between.
+
+Identity is the socket's peer unless that is a trusted proxy; then X-Forwarded-For is walked from
+the right, over the trusted proxies, to the first address that is not one. A sender can write only
+what stands further left, so it cannot choose its identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+UNKNOWN = "unknown"
+"""The identity of a peer without an address, such as a unix socket's: one for all of them."""
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Comma-separated addresses and CIDRs. Raises ValueError naming the one that is neither."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def client_identity(peer: str, forwarded_for: str, trusted_proxies: Sequence[Network]) -> str:
+    """The identifier that a client is limited by: an IPv4 address, or an IPv6 /64.
+
+    `peer` is the socket's address, `forwarded_for` the X-Forwarded-For header ("" when absent).
+    Never raises: a malformed hop ends the walk at the last good one.
+    """
+    client = _parse(peer)
+    if client is None:
+        return UNKNOWN
+    if forwarded_for and trusted_proxies:
+        client = _walk(client, forwarded_for, trusted_proxies)
+    return _identity(client)
+
+
+def _walk(client: Address, forwarded_for: str, trusted_proxies: Sequence[Network]) -> Address:
+    hops = forwarded_for.split(",")
+    while hops and any(client in network for network in trusted_proxies):
+        hop = _parse(hops.pop())
+        if hop is None:
+            break
+        client = hop
+    return client
+
+
+@lru_cache(maxsize=8192)
+def _parse(hop: str) -> Address | None:
+    """An address as proxies write it: bare, with a port, in brackets, mapped or with a zone."""
+    hop = hop.strip()
+    if hop.startswith("["):
+        hop, bracket, port = hop[1:].partition("]")
+        if not bracket or (port and not _is_port(port)):
+            return None
+    elif hop.count(":") == 1:
+        hop, _, port = hop.partition(":")
+        if not _is_port(f":{port}"):
+            return None
+    try:
+        address = ip_address(hop)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        # Without the zone, which the sender of a link-local packet could vary.
+        return address.ipv4_mapped or IPv6Address(int(address))
+    return address
+
+
+def _is_port(text: str) -> bool:
+    return text[0] == ":" and text[1:].isascii() and text[1:].isdigit() and len(text) <= 6
+
+
+@lru_cache(maxsize=8192)
+def _identity(client: Address) -> str:
+    if isinstance(client, IPv4Address):
+        return str(client)
+    return str(IPv6Network((client, 64), strict=False))

@@ -1,0 +1,160 @@
+"""DRF throttle classes over the sliding-window counter.
+
+They work on any DRF view through `throttle_classes`. On a view derived from
+throttling.views.RateLimitedView, those with `before_authentication` run before anything else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Final, cast
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from redis.exceptions import RedisError
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.throttling import BaseThrottle
+
+from throttling.addresses import client_identity
+from throttling.headers import AppliedLimit
+from throttling.limiter import Decision, RateLimit, SlidingWindowCounter
+from throttling.outage import Breaker, LocalCounter, share_of
+from throttling.refusals import RememberedRefusals
+
+APPLIED: Final = "throttling.applied"
+"""The META entry with the limits applied to a request so far, a list of AppliedLimit."""
+
+breaker = Breaker()
+local_counter = LocalCounter()
+refusals = RememberedRefusals(capacity=10_000)
+
+
+class StoreUnavailable(APIException):
+    """The store does not answer and STORE_FAILURE is "deny"."""
+
+    status_code = 503
+    default_detail = "The rate limiter's store does not answer. Try again in a second."
+    default_code = "store_unavailable"
+    wait = 1
+
+
+class SlidingWindowThrottle(BaseThrottle):
+    """Limits whatever `get_identifier` names to `get_rate`.
+
+    As with DRF's own, the rate is the class's `rate` or DEFAULT_THROTTLE_RATES[scope]. `scope` is
+    also the policy's name in the RateLimit headers.
+    """
+
+    scope: ClassVar[str]
+    rate: ClassVar[str | None] = None
+    before_authentication: ClassVar[bool] = False
+    read_along: ClassVar[Mapping[str, str]] = {}
+    """Store keys to read in the hit's round trip, by the META entry that takes the value: bytes,
+    empty where there is no such key, or None when the store could not be asked."""
+
+    decision: Decision
+
+    def get_identifier(self, request: Request, view: Any) -> str | None:
+        """Who is limited; None: this request is not."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_identifier().")
+
+    def get_rate(self, request: Request, view: Any) -> RateLimit | None:
+        """The rate limit for this request; None: none. Raises ImproperlyConfigured."""
+        rate = self.rate
+        if rate is None:
+            if self.scope not in api_settings.DEFAULT_THROTTLE_RATES:
+                raise ImproperlyConfigured(
+                    f"{type(self).__name__} has no rate: set its `rate`, or"
+                    f" DEFAULT_THROTTLE_RATES[{self.scope!r}] in REST_FRAMEWORK."
+                )
+            rate = cast("str | None", api_settings.DEFAULT_THROTTLE_RATES[self.scope])
+        return parse_rate(rate) if rate is not None else None
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        rate = self.get_rate(request, view)
+        identifier = self.get_identifier(request, view) if rate else None
+        if rate is None or identifier is None:
+            return True
+        self.decision = self._decide(request, f"{self.scope}:{identifier}", rate)
+        applied = AppliedLimit(self.scope, rate, self.decision)
+        request.META.setdefault(APPLIED, []).append(applied)
+        return self.decision.allowed
+
+    def wait(self) -> float | None:
+        """Seconds until the same request would be admitted."""
+        return self.decision.retry_after
+
+    def _decide(self, request: Request, identifier: str, rate: RateLimit) -> Decision:
+        limiter = limiter_for(rate)
+        key = limiter.key(identifier)
+        asked_at = time.monotonic()
+        remembered = refusals.recall(key, asked_at)
+        if remembered is not None:
+            return remembered
+        if breaker.may_ask():
+            try:
+                decision, values = limiter.hit_and_read(identifier, list(self.read_along.values()))
+            except RedisError as error:
+                breaker.failed(error)
+            else:
+                breaker.answered()
+                for name, value in zip(self.read_along, values, strict=True):
+                    request.META[name] = value or b""
+                if not decision.allowed:
+                    refusals.remember(key, decision, asked_at)
+                return decision
+        request.META.update(dict.fromkeys(self.read_along))
+        return decide_without_store(identifier, rate)
+
+
+class AddressThrottle(SlidingWindowThrottle):
+    """Limits each client address, before authentication, so that guessing is limited too."""
+
+    scope = "ip"
+    before_authentication = True
+
+    def get_identifier(self, request: Request, view: Any) -> str:
+        meta = request.META
+        return client_identity(
+            meta.get("REMOTE_ADDR", ""),
+            meta.get("HTTP_X_FORWARDED_FOR", ""),
+            getattr(settings, "TRUSTED_PROXIES", ()),
+        )
+
+
+class KeyThrottle(SlidingWindowThrottle):
+    """Limits a credential that has a rate of its own.
+
+    For any authentication class whose `request.auth` has `key_id` and `rate` (notation, or blank).
+    """
+
+    scope = "key"
+
+    def get_identifier(self, request: Request, view: Any) -> str | None:
+        return getattr(request.auth, "key_id", None)
+
+    def get_rate(self, request: Request, view: Any) -> RateLimit | None:
+        rate = getattr(request.auth, "rate", None)
+        return parse_rate(rate) if rate else None
+
+
+parse_rate = lru_cache(maxsize=4096)(RateLimit.parse)
+limiter_for = lru_cache(maxsize=4096)(SlidingWindowCounter)
+
+
+def decide_without_store(identifier: str, rate: RateLimit) -> Decision:
+    """The decision that STORE_FAILURE asks for while the store does not answer.
+
+    Raises StoreUnavailable for "deny".
+    """
+    policy = getattr(settings, "STORE_FAILURE", "local")
+    if policy == "deny":
+        raise StoreUnavailable
+    if policy == "allow":
+        return Decision(allowed=True, remaining=rate.limit, retry_after=0.0, reset_after=0.0)
+    processes = getattr(settings, "WEB_CONCURRENCY", 1)
+    return local_counter.hit(identifier, share_of(rate, processes))
