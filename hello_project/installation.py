@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -65,9 +66,12 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRINUSE:
+            advice = "stop what uses it, or choose another with --port or PORT."
+        else:
+            advice = "choose others with --host and --port, or HOST and PORT."
         raise NotUsable(
-            f"Cannot listen on {host} port {port} ({error.strerror}):"
-            " stop what uses it, or choose another with --port or PORT."
+            f"Cannot listen on {host} port {port} ({error.strerror}): {advice}"
         ) from error
     return listener
 

@@ -1,0 +1,97 @@
+"""The promises across processes: four gunicorn workers over one database and one store."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from apikeys.models import ApiKey
+from tests.servers import Server, gunicorn, wait_for
+from tests.traffic import Connection, all_at_once, get
+
+
+@pytest.fixture
+def generous_server(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
+    with gunicorn(tmp_path, TRUSTED_PROXIES="127.0.0.1", IP_RATE_LIMIT="1000000/1s") as running:
+        yield running
+
+
+def test_of_200_simultaneous_requests_exactly_3_are_admitted_each_time(
+    server: Server, issued: tuple[ApiKey, str]
+) -> None:
+    for trial in range(20):
+        request = get(issued[1], f"198.51.100.{trial}")
+        statuses = asyncio.run(all_at_once(server.port, [request] * 200))
+        assert sorted(statuses) == [200] * 3 + [429] * 197, trial
+
+
+def test_the_fourth_guess_is_refused_like_a_fourth_right_key(
+    server: Server, issued: tuple[ApiKey, str]
+) -> None:
+    wrong = ApiKey(name="never saved").make_secret()
+    guesses = [get(guess, "198.51.100.1") for guess in (wrong, "nonsense", wrong, issued[1])]
+
+    async def one_after_the_other() -> list[int]:
+        return [(await all_at_once(server.port, [guess]))[0] for guess in guesses]
+
+    assert asyncio.run(one_after_the_other()) == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize("way", ["command", "admin"])
+def test_no_request_that_starts_after_a_revocation_is_accepted(
+    generous_server: Server, way: str, admin_client: Client
+) -> None:
+    """100 trials each way: 8 clients hammer 4 workers with the key that is being revoked."""
+    for _ in range(100):
+        key, plaintext = ApiKey.objects.issue(name="doomed")
+        requests = [get(plaintext, f"198.51.100.{client}") for client in range(8)]
+        with hammering(generous_server.port, requests) as outcomes:
+            wait_for(lambda: len(outcomes) >= 30)
+            if way == "command":
+                call_command("revoke_key", key.pk, stderr=StringIO())
+            else:
+                page = admin_client.post("/admin/apikeys/apikey/revoke/", {"id": [key.pk]})
+                assert page.status_code == 302
+            answered = time.monotonic()
+            enough = len(outcomes) + 30
+            wait_for(lambda enough=enough: len(outcomes) >= enough)  # type: ignore[misc]
+        before = {status for started, status in outcomes if started < answered}
+        after = [status for started, status in outcomes if started >= answered]
+        assert 200 in before
+        assert len(after) >= 10
+        assert set(after) == {401}
+
+
+@contextmanager
+def hammering(port: int, requests: list[bytes]) -> Iterator[list[tuple[float, int]]]:
+    """One client for each request sends it over and over; (moment of the start, status)."""
+    outcomes: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    async def hammer(request: bytes) -> None:
+        connection = await Connection.open(port)
+        while not stop.is_set():
+            started = time.monotonic()
+            outcomes.append((started, await connection.ask(request)))
+        connection.writer.close()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(hammer(request) for request in requests))
+
+    with ThreadPoolExecutor(1) as executor:
+        done = executor.submit(asyncio.run, all_of_them())
+        try:
+            yield outcomes
+        finally:
+            stop.set()
+        done.result()
