@@ -9,7 +9,7 @@ from datetime import datetime
 from threading import Event, Lock, Thread
 from typing import Final
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 
 from apikeys.models import ApiKey
 
@@ -29,7 +29,8 @@ class LastUsed:
         self._stopping = Event()
 
     def note(self, key_id: str, at: datetime) -> None:
-        self._moments[key_id] = at
+        with self._lock:
+            self._moments[key_id] = at
         if self._writer_pid != os.getpid():
             self._start_writer()
 
@@ -43,9 +44,10 @@ class LastUsed:
             with transaction.atomic():
                 for key_id, at in moments.items():
                     ApiKey.objects.record_use(key_id, at)
-        except DatabaseError:
+        except Error:
             logger.warning("When keys were last used could not be saved.", exc_info=True)
-            self._moments = moments | self._moments
+            with self._lock:
+                self._moments = moments | self._moments
 
     def clear(self) -> None:
         """Forget what was noted and not yet written."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -43,8 +44,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return created
 
     def record_use(self, key_id: str, at: datetime) -> None:
-        """Not a change that any process has to hear of."""
-        super().filter(pk=key_id)._update_without_raising(last_used_at=at)
+        """Not a change that any process has to hear of. The latest of several moments stays."""
+        earlier = Q(last_used_at=None) | Q(last_used_at__lt=at)
+        self.filter(earlier, pk=key_id)._update_without_raising(last_used_at=at)
 
     def _update_without_raising(self, **values: Any) -> int:
         return super().update(**values)
