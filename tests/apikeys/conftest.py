@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from django.conf import settings
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rest_framework.test import APIClient
+
+from apikeys import generation
+
+Ask = Callable[..., Any]
+CommandsSent = Callable[[], AbstractContextManager[list[str]]]
+
+
+@pytest.fixture
+def ask(api: APIClient) -> Ask:
+    """GET a path with these headers, each time from another address."""
+    numbers = itertools.count()
+
+    def get(headers: dict[str, str] | None = None, path: str = "/") -> Any:
+        number = next(numbers)
+        address = f"10.1.{number // 250}.{number % 250 + 1}"
+        return api.get(path, headers=headers or {}, REMOTE_ADDR=address)
+
+    return get
+
+
+@pytest.fixture
+def commands_sent(store: Redis) -> CommandsSent:
+    """What clients send to the store within the block; what a script calls there is left out."""
+
+    @contextmanager
+    def collect() -> Iterator[list[str]]:
+        sent: list[str] = []
+        # A client of its own, so that the site's keeps the connection that it has.
+        with Redis.from_url(settings.REDIS_URL) as watcher, watcher.monitor() as monitor:
+            yield sent
+            store.echo("that is all")
+            while True:
+                command = monitor.next_command()
+                if command["command"] == "ECHO that is all":
+                    break
+                if command["client_type"] != "lua":
+                    sent.append(command["command"])
+
+    return collect
+
+
+@pytest.fixture
+def no_store_for_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the generation number meets a socket that nobody listens on."""
+    nobody = Redis(unix_socket_path="/nonexistent/store.sock", retry=Retry(NoBackoff(), 0))
+    monkeypatch.setattr(generation, "_connection", lambda: nobody)
