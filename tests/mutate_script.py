@@ -1,0 +1,103 @@
+"""Break the limiter's script in one place after the other and expect the tests to notice.
+
+    python tests/mutate_script.py
+
+Each mutation is applied to a copy of the project, where tests/throttling/test_limiter.py runs on
+the embedded Valkey until its first failure. Ends with 1 when a mutation survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+SCRIPT = Path("throttling") / "sliding_window.lua"
+
+# What is broken, what stands in the script, what stands there instead.
+# fmt: off
+MUTATIONS = [
+    ("one slot fewer counted", "slot >= current - slots", "slot > current - slots"),
+    ("one slot more counted", "slot >= current - slots", "slot >= current - slots - 1"),
+    ("admits one above the limit", "if total + cost > limit", "if total + cost > limit + 1"),
+    ("refuses the last unit", "if total + cost > limit", "if total + cost >= limit"),
+    ("cost ignored in the decision", "if total + cost > limit", "if total + 1 > limit"),
+    ("cost ignored in the count", "total = total + cost\n", "total = total + 1\n"),
+    ("slot's cost not added up", "slot_cost = slot_cost + admitted_before", "slot_cost = cost"),
+    ("dropped cost still in the total", "total = total - slot_cost", "total = total"),
+    ("drops only one slot", "kept_from = kept_from + pair_size\n  end", "kept_from = kept_from + pair_size break\n  end"),
+    ("forgets all when one slot leaves", "oldest = slot\n", "oldest = newest\n"),
+    ("drops a slot from the back", "kept_to = #state\n", "kept_to = #state - pair_size\n"),
+    ("clock going back believed", "if newest > current then current = newest end", ""),
+    ("pairs read relative to now", "local slot = newest - (newest - low) % 256", "local slot = current - (current - low) % 256"),
+    ("no expiry", "'PSETEX', KEYS[1], current * slot_ms + leaves + grace,", "'SET', KEYS[1],"),
+    ("expiry a slot early", "local leaves = (slots + 1) * slot_ms - now", "local leaves = slots * slot_ms - now"),
+    ("expiry from the oldest slot", "current * slot_ms + leaves + grace", "(oldest or current) * slot_ms + leaves + grace"),
+    ("expiry a window late", "+ leaves + grace", "+ leaves + grace + slots * slot_ms"),
+    ("expiry under a caller's clock too early", "now, grace = ARGV[3] + 0, 60000", "now, grace = ARGV[3] + 0, -1"),
+    ("a refused hit is counted", "return {0, limit - total, slot", "redis.call('SET', KEYS[1], struct.pack(HEADER, current, total) .. string.sub(state, kept_from))\n  return {0, limit - total, slot"),
+    ("a refused hit extends the expiry", "return {0, limit - total, slot", "redis.call('PEXPIRE', KEYS[1], 999999)\n  return {0, limit - total, slot"),
+    ("a look is counted", "if cost > 0 then", "if cost >= 0 then"),
+    ("retry after frees too little", "until still_used + cost <= limit", "until still_used <= limit"),
+    ("retry after frees too much", "until still_used + cost <= limit", "until still_used + cost < limit"),
+    ("retry after is reset after", "slot * slot_ms + leaves, oldest", "oldest * slot_ms + leaves, oldest"),
+    ("retry after a millisecond short", "slot * slot_ms + leaves, oldest", "slot * slot_ms + leaves - 1, oldest"),
+    ("reset after the newest slot", "0, oldest and oldest * slot_ms", "0, oldest and current * slot_ms"),
+    ("reset after without use", "oldest * slot_ms + leaves or 0}", "oldest * slot_ms + leaves or leaves}"),
+    ("remaining before the hit", "return {1, limit - total,", "return {1, limit - total + cost,"),
+    ("seconds for milliseconds", "time[1] * 1000 + time[2] / 1000", "time[1] * 1 + time[2] / 1000"),
+    ("microseconds forgotten", "time[1] * 1000 + time[2] / 1000", "time[1] * 1000"),
+    ("fractions of a millisecond kept", "now = now - now % 1\n", "now = now + 0.9\n"),
+    ("slots rounded up", "(now - now % slot_ms) / slot_ms", "(now - now % slot_ms) / slot_ms + 1"),
+    ("a byte for limits up to 256", "elseif limit > 255", "elseif limit > 256"),
+    ("two bytes for limits up to 65536", "if limit > 65535", "if limit > 65536"),
+]
+# fmt: on
+
+
+def main() -> int:
+    script = (PROJECT / SCRIPT).read_text()
+    for name, old, _ in MUTATIONS:
+        if old not in script:
+            print(f"stale: {name}: the script has no {old!r}")
+            return 1
+    if not passes(script):
+        print("The tests fail on the script as it is: nothing can be learnt from mutations.")
+        return 1
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        results = executor.map(lambda m: passes(script.replace(m[1], m[2], 1)), MUTATIONS)
+        survivors = []
+        for (name, _, _), survived in zip(MUTATIONS, results, strict=True):
+            print(f"{'SURVIVED' if survived else 'noticed '}  {name}", flush=True)
+            survivors += [name] if survived else []
+    print(f"{len(MUTATIONS) - len(survivors)} of {len(MUTATIONS)} mutations noticed.")
+    return 1 if survivors else 0
+
+
+def passes(script: str) -> bool:
+    """Whether the limiter's tests pass with this script."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        left_out = shutil.ignore_patterns(".git", ".venv", "var", "__pycache__", ".*_cache")
+        shutil.copytree(PROJECT, copy, ignore=left_out)
+        (copy / SCRIPT).write_text(script)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-k", "not redis7"]
+        result = subprocess.run(
+            [*command, "tests/throttling/test_limiter.py"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if result.returncode not in (0, 1):  # 1: a test failed; anything else: none could run.
+        sys.exit(result.stdout + result.stderr)
+    return result.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
