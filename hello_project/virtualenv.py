@@ -43,6 +43,8 @@ def enter(arguments: list[str]) -> None:
         sys.exit(f"Could not make {VENV}: the command above ended with {error.returncode}.")
     except OSError as error:
         sys.exit(f"Could not make {VENV}: {error}.")
+    except KeyboardInterrupt:
+        sys.exit(f"Interrupted. {VENV} is finished the next time.")
     if not inside:
         os.execv(PYTHON, [str(PYTHON), *arguments])  # noqa: S606 - a fixed path of our own
 
@@ -62,11 +64,13 @@ def _check_active_environment(requirements: str, module: str) -> None:
 def _bring_up_to_date(requirements: str) -> None:
     if _is_up_to_date(requirements):
         return
-    VENV.mkdir(exist_ok=True)
-    with (VENV / ".lock").open("w") as lock:
+    lock = os.open(PROJECT, os.O_RDONLY)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_up_to_date(requirements):
             _install(requirements)
+    finally:
+        os.close(lock)
 
 
 def _is_up_to_date(requirements: str) -> bool:
@@ -85,22 +89,34 @@ def _digest(requirements: str) -> str:
 
 
 def _install(requirements: str) -> None:
-    print(f"Installing {requirements} into {VENV} (this is done once).", file=sys.stderr)
-    pinned = ["--require-hashes", "-r", str(PROJECT / requirements)]
+    python = str(PYTHON)
     if _is_importable("ensurepip"):
-        if not PYTHON.exists():
-            _run(sys.executable, "-m", "venv", str(VENV))
-        _run(str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *pinned)
+        check: tuple[str, ...] = ("-m", "pip", "--version")
+        make: tuple[str, ...] = (sys.executable, "-m", "venv", str(VENV))
+        install: tuple[str, ...] = (python, "-m", "pip", "install", "--disable-pip-version-check")
     elif uv := shutil.which("uv"):
-        if not PYTHON.exists():
-            _run(uv, "venv", "--allow-existing", "--python", sys.executable, str(VENV))
-        _run(uv, "pip", "install", "--python", str(PYTHON), *pinned)
+        check = ("-c", "")
+        make = (uv, "venv", "--python", sys.executable, str(VENV))
+        install = (uv, "pip", "install", "--python", python)
     else:
         sys.exit(
             "This Python cannot make environments:"
             " install python3-venv (`apt-get install python3-venv`) or uv, and run this again."
         )
+    print(f"Installing {requirements} into {VENV} (this is done once).", file=sys.stderr)
+    if not _works(*check):  # Its making was interrupted, or its Python has gone.
+        shutil.rmtree(VENV, ignore_errors=True)
+        _run(*make)
+    _run(*install, "--require-hashes", "-r", str(PROJECT / requirements))
     _marker(requirements).write_text(_digest(requirements))
+
+
+def _works(*arguments: str) -> bool:
+    """Whether the environment's Python runs with these arguments."""
+    if not PYTHON.exists():
+        return False
+    result = subprocess.run([str(PYTHON), *arguments], check=False, capture_output=True)
+    return result.returncode == 0
 
 
 def _run(*command: str) -> None:

@@ -58,7 +58,7 @@ def test_without_ensurepip_uv_is_used(checkout: Path, tmp_path: Path) -> None:
     uv.chmod(0o755)
     code, said = start(checkout, "sys.modules['ensurepip'] = None", PATH=f"{uv.parent}:/bin")
     assert code == 1
-    assert f"uv was asked: venv --allow-existing --python {BASE_PYTHON}" in said.replace(
+    assert f"uv was asked: venv --python {BASE_PYTHON}" in said.replace(
         str(Path(sys.base_prefix) / "bin" / "python3.11"), BASE_PYTHON
     )
     assert "Could not make" in said
@@ -102,6 +102,24 @@ def test_a_made_environment_is_entered_without_a_detour(checkout: Path) -> None:
     )
     assert start(checkout, prelude) == (0, "inside: manage.py up\n")
     assert start(checkout, prelude, command="test") == (0, "inside: manage.py test\n")
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    (checkout / "requirements.txt").write_text("")
+    _, said = start(checkout, "virtualenv._run = lambda *command: print(*command) or sys.exit()")
+    assert f"-m venv {checkout / '.venv'}" in said
+
+
+def test_an_interrupted_making_is_a_sentence(checkout: Path) -> None:
+    prelude = "def interrupt(*command): raise KeyboardInterrupt\nvirtualenv._run = interrupt"
+    code, said = start(checkout, prelude)
+    assert code == 1
+    assert said.splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in said
 
 
 def test_changed_requirements_are_installed_again(checkout: Path) -> None:
