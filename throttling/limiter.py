@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
@@ -24,6 +24,9 @@ __all__ = ["Decision", "InvalidRateLimit", "RateLimit", "SlidingWindowCounter"]
 
 SCRIPT: Final = Path(__file__).with_name("sliding_window.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+# What the script takes of a rate limit, and what it replies; sliding_window.lua describes both.
+_RATE: Final = struct.Struct(">IIB")
+_REPLY: Final = struct.Struct(">BIQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class SlidingWindowCounter:
         self.rate = rate
         self._connection = connection
         self._clock = clock
-        self._packed_rate = struct.pack(">IIB", rate.limit, rate.slot_ms, rate.slots)
+        self._packed_rate = _RATE.pack(rate.limit, rate.slot_ms, rate.slots)
 
     @property
     def connection(self) -> Redis:
@@ -103,17 +106,18 @@ class SlidingWindowCounter:
         arguments: list[str | bytes | int] = [self.key(identifier), self._packed_rate, cost]
         if self._clock is not None:
             arguments.append(self._clock())
+        connection: Any = self.connection  # redis-py leaves execute_command untyped.
         # transaction=False: one write and one read, without MULTI and EXEC.
-        pipeline = self.connection.pipeline(transaction=False)
-        pipeline.evalsha(SCRIPT_SHA, 1, *arguments)
+        pipeline = connection.pipeline(transaction=False)
+        pipeline.execute_command("EVALSHA", SCRIPT_SHA, 1, *arguments, NEVER_DECODE=True)
         for key in keys:
             pipeline.get(key)
         reply, *values = pipeline.execute(raise_on_error=False)
         if isinstance(reply, NoScriptError):
             # Refused before it ran, so nothing was counted; EVAL stores the script as well.
-            reply = self.connection.eval(SCRIPT, 1, *arguments)
+            reply = connection.execute_command("EVAL", SCRIPT, 1, *arguments, NEVER_DECODE=True)
         for answer in (reply, *values):
             if isinstance(answer, Exception):
                 raise answer
-        allowed, remaining, retry_after, reset_after = reply
+        allowed, remaining, retry_after, reset_after = _REPLY.unpack(reply)
         return Decision(allowed == 1, remaining, retry_after / 1000, reset_after / 1000), values

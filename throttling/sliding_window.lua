@@ -7,18 +7,22 @@
 --           (4 bytes), slots in a window, at most 100 (1 byte)
 -- ARGV[2]   cost of this hit, at most the limit; 0 looks, counts nothing and is never refused
 -- ARGV[3]   now, ms since the epoch, for tests and simulation; absent: this server's clock
--- Reply     {allowed (0 or 1), remaining, retry after (ms), reset after (ms)}
--- Value     a header: newest slot (6 bytes), total of all pairs (width); then a pair for each slot
---           that admitted anything, oldest first: the slot's low byte (1 byte), its cost (width).
---           The low byte is enough: every pair is within 100 slots of the newest. The width is
---           1, 2 or 4 bytes, whichever holds the limit. All numbers are big-endian.
+-- Reply     allowed (0 or 1), remaining, retry after (ms), reset after (ms), packed: 1, 4, 8 and 8
+--           bytes
+-- Value     a header: the newest slot's low 5 bytes, total of all pairs (width); then a pair for
+--           each slot that admitted anything, oldest first: the slot's low byte, its cost (width).
+--           The low bytes are enough: the newest slot is within 2^39 slots (17 years at the least)
+--           of now, and every pair within 100 of the newest. The width is 1, 2 or 4 bytes,
+--           whichever holds the limit. All numbers are big-endian.
 -- Lifetime  until the newest slot no longer counts. Under a caller's clock, which may run slower
 --           than this server's, a minute more.
 --
--- Packing, and arithmetic in place of tonumber and math.floor, were each measured to be worth it;
--- `python benchmarks/script_cost.py` measures the whole.
+-- Packing (a table of four numbers costs the reply as much as GET does), and arithmetic in place of
+-- tonumber and math.floor, were each measured to be worth it; `python benchmarks/script_cost.py`
+-- measures the whole.
 
-local unpack = struct.unpack
+local pack, unpack = struct.pack, struct.unpack
+local REPLY = '>BI4I8I8'
 local limit, slot_ms, slots = unpack('>I4I4B', ARGV[1])
 local cost = ARGV[2] + 0
 
@@ -31,11 +35,11 @@ else
   now = now - now % 1
 end
 
-local HEADER, PAIR, header_size, pair_size = '>I6B', '>BB', 7, 2
+local HEADER, PAIR, header_size, pair_size = '>I5B', '>BB', 6, 2
 if limit > 65535 then
-  HEADER, PAIR, header_size, pair_size = '>I6I4', '>BI4', 10, 5
+  HEADER, PAIR, header_size, pair_size = '>I5I4', '>BI4', 9, 5
 elseif limit > 255 then
-  HEADER, PAIR, header_size, pair_size = '>I6I2', '>BI2', 8, 3
+  HEADER, PAIR, header_size, pair_size = '>I5I2', '>BI2', 7, 3
 end
 
 local state = redis.call('GET', KEYS[1])
@@ -46,6 +50,7 @@ local kept_from, kept_to = header_size + 1, 0 -- the pairs of the slots that cou
 
 if state then
   newest, total = unpack(HEADER, state)
+  newest = current - ((current - newest + 2 ^ 39) % 2 ^ 40 - 2 ^ 39)
   if newest > current then current = newest end -- the clock went back
   kept_to = #state
   while kept_from < kept_to do
@@ -72,7 +77,7 @@ if total + cost > limit then
     still_used = still_used - slot_cost
     position = position + pair_size
   until still_used + cost <= limit
-  return {0, limit - total, slot * slot_ms + leaves, oldest * slot_ms + leaves}
+  return pack(REPLY, 0, limit - total, slot * slot_ms + leaves, oldest * slot_ms + leaves)
 end
 
 if cost > 0 then
@@ -87,8 +92,8 @@ if cost > 0 then
   end
   total = total + cost
   redis.call('PSETEX', KEYS[1], current * slot_ms + leaves + grace,
-    struct.pack(HEADER, current, total) .. kept .. struct.pack(PAIR, current % 256, slot_cost))
+    pack(HEADER, current, total) .. kept .. pack(PAIR, current % 256, slot_cost))
   oldest = oldest or current
 end
 
-return {1, limit - total, 0, oldest and oldest * slot_ms + leaves or 0}
+return pack(REPLY, 1, limit - total, 0, oldest and oldest * slot_ms + leaves or 0)

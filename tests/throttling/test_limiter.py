@@ -231,6 +231,16 @@ def test_a_script_that_the_store_has_lost_is_sent_again_and_the_hit_counted_once
     assert each_store.script_exists(SCRIPT_SHA) == [True]
 
 
+def test_a_client_that_decodes_replies_is_as_good(each_store: Redis) -> None:
+    path = each_store.get_connection_kwargs()["path"]
+    with Redis(unix_socket_path=path, decode_responses=True) as decoding:
+        limiter = SlidingWindowCounter(RateLimit(200, 10), decoding)
+        assert limiter.hit("client").remaining == 199
+        assert limiter.peek("client").remaining == 199
+        decoding.script_flush()
+        assert limiter.hit("client").remaining == 198
+
+
 def test_other_keys_are_read_in_the_same_round_trip(each_store: Redis) -> None:
     each_store.mset({"one": "1", "two": "2"})
     limiter = SlidingWindowCounter(RateLimit(3, 10), each_store)
