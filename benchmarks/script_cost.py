@@ -1,0 +1,135 @@
+"""What one decision costs the store: server time beside an empty script's, and memory a client.
+
+    python benchmarks/script_cost.py
+
+Runs on a Valkey of its own and, where redis-server is installed, on a Redis of its own. The cases
+take turns; times are the server's own, from INFO commandstats, and medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from redis import Redis
+
+from tests import servers
+from throttling.limiter import RateLimit, SlidingWindowCounter
+
+ROUNDS: Final = 15
+HITS_A_ROUND: Final = 2_700
+SMALL, LARGE = RateLimit.parse("3/10s"), RateLimit.parse("1000/60s")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hits of one unit on fresh identifiers, `hits` on each, all of them `allowed` or none.
+
+    Before, each of the window's slots, or with 3/10s only the current one, holds `used` units.
+    """
+
+    name: str
+    rate: RateLimit
+    used: int
+    hits: int
+    allowed: bool
+
+    def measure(self, store: Redis, prefix: str) -> float:
+        """Microseconds of the server a hit."""
+        usec = calls = 0
+        limiter = SlidingWindowCounter(self.rate, store)
+        for number in range(HITS_A_ROUND // self.hits):
+            identifier = f"{prefix}{number}"
+            self._use(store, identifier)
+            store.config_resetstat()
+            for _ in range(self.hits):
+                if limiter.hit(identifier).allowed is not self.allowed:
+                    sys.exit(f"{self.name}: a hit was decided otherwise; nothing is measured.")
+            stats = store.info("commandstats")["cmdstat_evalsha"]
+            usec, calls = usec + stats["usec"], calls + stats["calls"]
+        if calls != HITS_A_ROUND:
+            sys.exit(f"{self.name}: {calls} calls for {HITS_A_ROUND} hits; nothing is measured.")
+        return usec / calls
+
+    def _use(self, store: Redis, identifier: str) -> None:
+        slots = self.rate.slots if self.rate is LARGE else 1
+        now = time.time_ns() // 1_000_000
+        moments = iter(range(now - (slots - 1) * self.rate.slot_ms, now + 1, self.rate.slot_ms))
+        past = SlidingWindowCounter(self.rate, store, clock=lambda: next(moments))
+        for _ in range(slots if self.used else 0):
+            if not past.hit(identifier, self.used).allowed:
+                sys.exit(f"{self.name}: the window could not be filled; nothing is measured.")
+
+
+CASES: Final = [
+    Case("3/10s, admitted", SMALL, used=0, hits=3, allowed=True),
+    Case("3/10s, refused", SMALL, used=3, hits=300, allowed=False),
+    Case("1000/60s, full window, admitted", LARGE, used=9, hits=90, allowed=True),
+    Case("1000/60s, full window, refused", LARGE, used=10, hits=300, allowed=False),
+]
+
+
+def empty_script(store: Redis) -> float:
+    """Microseconds of the server a call, with a hit's arguments in a hit's pipeline."""
+    script = store.script_load("return 1")
+    store.config_resetstat()
+    for number in range(HITS_A_ROUND):
+        pipeline = store.pipeline(transaction=False)
+        pipeline.evalsha(script, 1, f"rl:{{ip:{number}}}3/10000", b"123456789", 1)
+        pipeline.execute()
+    return float(store.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
+
+
+def report(store: Redis) -> None:
+    rounds: list[list[float]] = []
+    for number in range(ROUNDS + 1):
+        store.flushall()
+        row = [empty_script(store)]
+        row += [case.measure(store, f"{index} {number} ") for index, case in enumerate(CASES)]
+        rounds.append(row)
+    del rounds[0]  # It warms up.
+    print(f"{'':34}{'µs':>7}{'to the empty script':>22}")
+    for index, name in enumerate(["empty script", *(case.name for case in CASES)]):
+        microseconds = statistics.median(row[index] for row in rounds)
+        ratio = statistics.median(row[index] / row[0] for row in rounds)
+        print(f"{name:34}{microseconds:7.2f}{ratio:22.2f}")
+    growth = statistics.median(row[3] / row[1] for row in rounds)
+    print(f"an admitted hit at {LARGE} costs {growth:.2f} times one at {SMALL}")
+    for rate, cost in ((SMALL, 1), (LARGE, 10)):
+        print(f"memory a client at {rate}, window full: {memory(store, rate, cost)} bytes")
+
+
+def memory(store: Redis, rate: RateLimit, cost_a_slot: int) -> int:
+    """MEMORY USAGE of the fullest counter that an IPv4 client can have."""
+    identifier = "ip:203.0.113.255"
+    store.flushall()
+    moments = iter(range(10**12, 10**12 + rate.window_ms, rate.slot_ms))
+    limiter = SlidingWindowCounter(rate, store, clock=lambda: next(moments))
+    while limiter.hit(identifier, cost_a_slot).remaining:
+        pass
+    return store.memory_usage(limiter.key(identifier)) or sys.exit("The counter is gone.")
+
+
+def main() -> None:
+    kinds = {"Valkey": servers.valkey}
+    if shutil.which("redis-server"):
+        kinds["Redis"] = servers.redis7
+    else:
+        print("redis-server is not installed (apt-get install redis-server): Valkey alone.")
+    for kind, start in kinds.items():
+        with start() as store:
+            server = store.info("server")
+            version = server.get("valkey_version") or server["redis_version"]
+            print(f"\n{kind} {version}, medians of {ROUNDS} rounds of {HITS_A_ROUND} hits a case")
+            report(store)
+
+
+if __name__ == "__main__":
+    main()
