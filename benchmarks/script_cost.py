@@ -8,6 +8,7 @@ take turns; times are the server's own, from INFO commandstats, and medians over
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
 import sys
@@ -23,8 +24,8 @@ from redis import Redis
 from tests import servers
 from throttling.limiter import RateLimit, SlidingWindowCounter
 
-ROUNDS: Final = 15
 HITS_A_ROUND: Final = 2_700
+HITS_BETWEEN_LOOKS: Final = 270  # Few enough for a full window of a minute to stay full.
 SMALL, LARGE = RateLimit.parse("3/10s"), RateLimit.parse("1000/60s")
 
 
@@ -44,19 +45,24 @@ class Case:
     def measure(self, store: Redis, prefix: str) -> float:
         """Microseconds of the server a hit."""
         usec = calls = 0
-        limiter = SlidingWindowCounter(self.rate, store)
-        for number in range(HITS_A_ROUND // self.hits):
-            identifier = f"{prefix}{number}"
-            self._use(store, identifier)
-            store.config_resetstat()
-            for _ in range(self.hits):
-                if limiter.hit(identifier).allowed is not self.allowed:
-                    sys.exit(f"{self.name}: a hit was decided otherwise; nothing is measured.")
-            stats = store.info("commandstats")["cmdstat_evalsha"]
+        for start in range(0, HITS_A_ROUND, HITS_BETWEEN_LOOKS):
+            numbers = range(start, start + HITS_BETWEEN_LOOKS, self.hits)
+            stats = self._measure(store, [f"{prefix}{number}" for number in numbers])
             usec, calls = usec + stats["usec"], calls + stats["calls"]
         if calls != HITS_A_ROUND:
             sys.exit(f"{self.name}: {calls} calls for {HITS_A_ROUND} hits; nothing is measured.")
         return usec / calls
+
+    def _measure(self, store: Redis, identifiers: list[str]) -> dict[str, int]:
+        limiter = SlidingWindowCounter(self.rate, store)
+        for identifier in identifiers:
+            self._use(store, identifier)
+        store.config_resetstat()
+        for identifier in identifiers:
+            for _ in range(self.hits):
+                if limiter.hit(identifier).allowed is not self.allowed:
+                    sys.exit(f"{self.name}: a hit was decided otherwise; nothing is measured.")
+        return store.info("commandstats")["cmdstat_evalsha"]
 
     def _use(self, store: Redis, identifier: str) -> None:
         slots = self.rate.slots if self.rate is LARGE else 1
@@ -70,37 +76,46 @@ class Case:
 
 CASES: Final = [
     Case("3/10s, admitted", SMALL, used=0, hits=3, allowed=True),
-    Case("3/10s, refused", SMALL, used=3, hits=300, allowed=False),
+    Case("3/10s, refused", SMALL, used=3, hits=270, allowed=False),
     Case("1000/60s, full window, admitted", LARGE, used=9, hits=90, allowed=True),
-    Case("1000/60s, full window, refused", LARGE, used=10, hits=300, allowed=False),
+    Case("1000/60s, full window, refused", LARGE, used=10, hits=270, allowed=False),
 ]
 
 
-def empty_script(store: Redis) -> float:
+# What a reply costs by itself, for the choice between the two (docs/decisions).
+SCRIPTS: Final = {
+    "empty script": "return 1",
+    "reply of four integers": "return {1, 2, 0, 10070}",
+    "reply packed": "return struct.pack('>BI4I8I8', 1, 2, 0, 10070)",
+}
+
+
+def measure_script(store: Redis, script: str) -> float:
     """Microseconds of the server a call, with a hit's arguments in a hit's pipeline."""
-    script = store.script_load("return 1")
+    sha = store.script_load(script)
     store.config_resetstat()
     for number in range(HITS_A_ROUND):
         pipeline = store.pipeline(transaction=False)
-        pipeline.evalsha(script, 1, f"rl:{{ip:{number}}}3/10000", b"123456789", 1)
+        pipeline.evalsha(sha, 1, f"rl:{{ip:{number}}}3/10000", b"123456789", 1)
         pipeline.execute()
     return float(store.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
 
 
-def report(store: Redis) -> None:
-    rounds: list[list[float]] = []
-    for number in range(ROUNDS + 1):
+def report(store: Redis, rounds: int) -> None:
+    times: list[dict[str, float]] = []
+    for number in range(rounds + 1):
         store.flushall()
-        row = [empty_script(store)]
-        row += [case.measure(store, f"{index} {number} ") for index, case in enumerate(CASES)]
-        rounds.append(row)
-    del rounds[0]  # It warms up.
+        row = {name: measure_script(store, script) for name, script in SCRIPTS.items()}
+        row |= {case.name: case.measure(store, f"{case.name} {number} ") for case in CASES}
+        times.append(row)
+    del times[0]  # It warms up.
     print(f"{'':34}{'µs':>7}{'to the empty script':>22}")
-    for index, name in enumerate(["empty script", *(case.name for case in CASES)]):
-        microseconds = statistics.median(row[index] for row in rounds)
-        ratio = statistics.median(row[index] / row[0] for row in rounds)
+    for name in times[0]:
+        microseconds = statistics.median(row[name] for row in times)
+        ratio = statistics.median(row[name] / row["empty script"] for row in times)
         print(f"{name:34}{microseconds:7.2f}{ratio:22.2f}")
-    growth = statistics.median(row[3] / row[1] for row in rounds)
+    small, large = CASES[0].name, CASES[2].name
+    growth = statistics.median(row[large] / row[small] for row in times)
     print(f"an admitted hit at {LARGE} costs {growth:.2f} times one at {SMALL}")
     for rate, cost in ((SMALL, 1), (LARGE, 10)):
         print(f"memory a client at {rate}, window full: {memory(store, rate, cost)} bytes")
@@ -118,6 +133,9 @@ def memory(store: Redis, rate: RateLimit, cost_a_slot: int) -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
+    rounds = parser.parse_args().rounds
     kinds = {"Valkey": servers.valkey}
     if shutil.which("redis-server"):
         kinds["Redis"] = servers.redis7
@@ -127,8 +145,8 @@ def main() -> None:
         with start() as store:
             server = store.info("server")
             version = server.get("valkey_version") or server["redis_version"]
-            print(f"\n{kind} {version}, medians of {ROUNDS} rounds of {HITS_A_ROUND} hits a case")
-            report(store)
+            print(f"\n{kind} {version}, medians of {rounds} rounds of {HITS_A_ROUND} calls a line")
+            report(store, rounds)
 
 
 if __name__ == "__main__":
