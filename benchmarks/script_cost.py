@@ -62,7 +62,8 @@ class Case:
             for _ in range(self.hits):
                 if limiter.hit(identifier).allowed is not self.allowed:
                     sys.exit(f"{self.name}: a hit was decided otherwise; nothing is measured.")
-        return store.info("commandstats")["cmdstat_evalsha"]
+        stats: dict[str, int] = store.info("commandstats")["cmdstat_evalsha"]
+        return stats
 
     def _use(self, store: Redis, identifier: str) -> None:
         slots = self.rate.slots if self.rate is LARGE else 1

@@ -27,7 +27,10 @@ _DATABASE_SCHEMES = ("postgres", "postgresql", "sqlite")
 
 def read_dotenv(path: Path) -> None:
     """Take what `path` sets and the environment does not."""
-    environ.Env.read_env(path, parse_comments=True)
+    try:
+        environ.Env.read_env(path, parse_comments=True)
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{path} cannot be read: {error}.") from error
 
 
 def text(name: str, default: str = "") -> str:
@@ -58,7 +61,8 @@ def switch(name: str, default: bool) -> bool:
 
 def whole_number(name: str, default: int, lowest: int, highest: int) -> int:
     value = text(name) or str(default)
-    if not (value.isascii() and value.isdigit() and lowest <= int(value) <= highest):
+    digits = value.isascii() and value.isdigit() and len(value) <= len(str(highest))
+    if not digits or not lowest <= int(value) <= highest:
         raise ImproperlyConfigured(
             f"{name} is {value!r}: write a whole number from {lowest} to {highest}."
         )

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views import defaults
 from django.views.csrf import csrf_failure as django_csrf_failure
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from hello_project.parsers import BodyTooLarge
 from throttling.headers import retry_after
 from throttling.throttles import APPLIED
 
@@ -48,6 +50,10 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     if isinstance(exc, OperationalError | InterfaceError):
         logger.error("The database does not answer: %s", exc)
         exc = _database_unavailable()
+    elif isinstance(exc, RequestDataTooBig):
+        exc = BodyTooLarge()
+    elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
+        exc = exceptions.ParseError()
     response = drf_exception_handler(exc, dict(context))
     if response is None:
         return None
@@ -61,6 +67,8 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
         detail = getattr(exc, "detail", None) or response.data["detail"]
         response.data = problem(response.status_code, str(detail))
     response.content_type = MEDIA_TYPE
+    for name, value in NO_STORE.items():
+        response[name] = value
     return response
 
 
@@ -88,7 +96,7 @@ def _database_unavailable() -> exceptions.APIException:
 
 def is_for_people(request: HttpRequest) -> bool:
     """Whether the path belongs to the admin, where an error is a page."""
-    return request.path.startswith("/admin")
+    return request.path_info == "/admin" or request.path_info.startswith("/admin/")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
+
 from hello_project import environment, store
 from throttling.addresses import parse_networks
 from throttling.rates import RateLimit
@@ -117,10 +119,13 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_THROTTLE_RATES": {"ip": str(IP_RATE_LIMIT)},
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["hello_project.parsers.BoundedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["hello_project.parsers.StrictJSONParser"],
     "DEFAULT_METADATA_CLASS": None,
+    # `?format=` is no parameter of ours.
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "hello_project.problems.exception_handler",
 }
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 API_KEY_RATE_VALIDATORS = ["throttling.validators.validate_rate_limit"]
 
 # The admin, and what a browser gets
@@ -157,6 +162,8 @@ LOGGING = {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "fmt": "{asctime}{levelname}{name}{message}",
             "style": "{",
+            # Django attaches the request, whose repr has the query string: a key may be in it.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
         },
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
@@ -165,5 +172,9 @@ LOGGING = {
         # A refusal is an answer, not an event: without this, every 401 and 429 is a line.
         "django.request": {"level": "ERROR"},
         "django": {"handlers": [], "level": "INFO"},
+        # In our format instead of gunicorn's own.
+        "gunicorn.error": {"handlers": ["stderr"], "propagate": False},
+        # Without this, every HEAD is a line.
+        "gunicorn.http.wsgi": {"level": "ERROR"},
     },
 }

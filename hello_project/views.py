@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.db import DatabaseError, connection
 from django_redis import get_redis_connection
@@ -10,12 +10,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from hello_project.parsers import LengthRequired
 from hello_project.problems import MEDIA_TYPE, NO_STORE, problem
 from throttling.views import RateLimitedView
+
+METHODS_WITH_A_BODY: Final = ("POST", "PUT", "PATCH")
 
 
 class ApiView(RateLimitedView):
     """What every view of the API derives from: limited by address, then authenticated."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method in METHODS_WITH_A_BODY and "HTTP_TRANSFER_ENCODING" in request.META:
+            raise LengthRequired
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

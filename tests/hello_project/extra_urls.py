@@ -1,0 +1,32 @@
+"""The site's paths, and some that it has not: a view that reads a body, views that crash."""
+
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hello_project import urls
+from hello_project.urls import handler400, handler403, handler404, handler500
+from hello_project.views import ApiView
+
+__all__ = ["handler400", "handler403", "handler404", "handler500", "urlpatterns"]
+
+
+class EchoView(ApiView):
+    def post(self, request: Request) -> Response:
+        return Response({"received": request.data})
+
+
+class CrashView(ApiView):
+    def get(self, request: Request) -> Response:
+        credential = request.META.get("HTTP_X_API_KEY")
+        raise RuntimeError(f"crashed on purpose, {bool(credential)}")
+
+
+urlpatterns = [
+    path("echo", EchoView.as_view()),
+    path("crash", CrashView.as_view()),
+    path("admin/crash", CrashView.as_view()),
+    *urls.urlpatterns,
+]
