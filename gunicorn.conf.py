@@ -32,3 +32,4 @@ forwarded_allow_ips = ",".join(str(network) for network in settings.TRUSTED_PROX
 # An 8 KB credential is to be refused by us, as any other; twice that by gunicorn.
 limit_request_field_size = 16_380
 loglevel = "warning"
+logconfig_dict = settings.LOGGING

@@ -59,7 +59,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "hello_project.middleware.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -172,6 +172,8 @@ LOGGING = {
         # A refusal is an answer, not an event: without this, every 401 and 429 is a line.
         "django.request": {"level": "ERROR"},
         "django": {"handlers": [], "level": "INFO"},
+        # Whoever scans the internet sends names at random; the answer says what is wrong.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         # In our format instead of gunicorn's own.
         "gunicorn.error": {"handlers": ["stderr"], "propagate": False},
         # Without this, every HEAD is a line.

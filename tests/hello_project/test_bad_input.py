@@ -370,12 +370,25 @@ def test_too_many_or_too_long_fields_are_a_problem(ask: Ask) -> None:
     ask(b"GET / HTTP/1.1", b"X-API-Key: KEY", b"X" * 20_000 + b": a").problem(431)
 
 
-@pytest.mark.parametrize("path", [b"/", b"/nothing", b"/livez"])
-@pytest.mark.parametrize(
-    "host", [b"evil.example", b'a b"<>', b"\xff", b"localhost:x", b"", b"[::1"]
-)
-def test_a_host_that_is_not_served_is_a_problem(ask: Ask, path: bytes, host: bytes) -> None:
+HOSTS = [b"evil.example", b'a b"<>', b"\xff", b"localhost:x", b"", b"[::1"]
+
+
+@pytest.mark.parametrize("path", [b"/", b"/nothing"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_that_is_not_served_is_a_problem_and_no_line_in_the_log(
+    site: Server, ask: Ask, path: bytes, host: bytes
+) -> None:
+    before = site.log.read_text()
     ask(b"GET " + path + b" HTTP/1.1", b"X-API-Key: KEY", host=host).problem(400)
+    assert site.log.read_text() == before
+
+
+@pytest.mark.parametrize("path", [b"/livez", b"/readyz"])
+@pytest.mark.parametrize("host", [*HOSTS, b"10.0.0.7:8000"])
+def test_a_load_balancers_probe_is_answered_under_any_host(
+    ask: Ask, path: bytes, host: bytes
+) -> None:
+    assert ask(b"GET " + path + b" HTTP/1.1", host=host).status == 200
 
 
 def test_two_hosts_are_a_problem(ask: Ask) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from django.test import Client
 
 from hello_project import environment
 from tests.hello_project.raw import request, send
-from tests.servers import gunicorn
+from tests.servers import gunicorn, wait_for
 
 SECRET_KEY = "a-secret-key-of-the-tests-" + "0123456789abcdef" * 3
 PRODUCTION = {
@@ -379,6 +380,18 @@ def test_each_event_in_the_log_can_be_read_by_a_machine(
     assert events[2]["exc_info"].startswith("Traceback (most recent call last):\n")
     assert events[2]["exc_info"].strip().endswith("RuntimeError: crashed on purpose, True")
     assert all(re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}$", e["asctime"]) for e in events)
+
+
+def test_what_gunicorns_master_says_is_in_that_format_too(
+    issued: tuple[object, str], tmp_path: Path
+) -> None:
+    with gunicorn(tmp_path, workers=1, LOG_FORMAT="json") as server:
+        master = server.process.pid
+        children = Path(f"/proc/{master}/task/{master}/children")
+        wait_for(lambda: bool(children.read_text()))
+        os.kill(int(children.read_text()), signal.SIGKILL)
+        wait_for(lambda: "SIGKILL" in server.log.read_text())
+    assert [event["name"] for event in read_json(server.log.read_text())] == ["gunicorn.error"]
 
 
 def read_json(log: str) -> list[dict[str, Any]]:
