@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import RegexValidator
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -27,23 +30,43 @@ else:  # Django's own classes cannot be subscripted.
     ApiKeyForm = forms.ModelForm
     ApiKeyModelAdmin = admin.ModelAdmin
 
-FIXED: Final = ("id", "status", "environment", "created_at", "created_by")
+FIXED: Final = ("id", "status", "environment", "created_at", "created_by", "last_used_at")
 REVOCATION: Final = ("revoked_at", "revoked_reason")
 EDITABLE: Final = ("name", "owner", "rate", "expires_at")
 
 
-class IssueForm(ApiKeyForm):
+class EditForm(ApiKeyForm):
+    def clean_expires_at(self) -> datetime | None:
+        """A key that has expired can still be renamed: only a new moment has to lie ahead."""
+        expires_at: datetime | None = self.cleaned_data["expires_at"]
+        if "expires_at" in self.changed_data and expires_at and expires_at <= timezone.now():
+            raise ValidationError(
+                "This moment is past: choose a later one, or leave both blank for never."
+                " To end a key now, revoke it."
+            )
+        return expires_at
+
+
+class IssueForm(EditForm):
     """The new key's id travels in the form, so that sending it twice issues one key."""
 
     key_id = forms.CharField(
-        widget=forms.HiddenInput,
-        initial=keys.generate_id,
-        validators=[RegexValidator(f"^{keys.ID_PATTERN}$")],
+        widget=forms.HiddenInput, validators=[RegexValidator(f"^{keys.ID_PATTERN}\\Z")]
     )
 
-    class Meta:
-        model = ApiKey
-        fields = ["name", "owner", "environment", "rate", "expires_at"]
+    def clean(self) -> dict[str, Any] | None:
+        if "key_id" in self.errors:  # Nobody sees those of a hidden field.
+            self.add_error(None, "This form lacks a good key id: open it anew.")
+        return super().clean()
+
+
+class RevokeForm(forms.Form):
+    reason = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=AdminTextInputWidget,
+        help_text="Stays with the key and in its history.",
+    )
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -71,70 +94,103 @@ class StatusFilter(admin.SimpleListFilter):
 class ApiKeyAdmin(ApiKeyModelAdmin):
     """Keys are issued, edited and revoked; never deleted. The plaintext is shown once."""
 
-    list_display = ["name", "owner", "id", "environment", "status", "rate", "last_used_at"]
+    list_display = ["name", "status", "owner", "id", "environment", "rate", "last_used_at"]
     list_filter = [StatusFilter, "environment"]
     search_fields = ["name", "owner", "id"]
+    search_help_text = "Name, owner or key id."
     actions = ["revoke_selected"]
 
-    def get_form(
-        self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any
-    ) -> type[ApiKeyForm]:
-        return super().get_form(request, obj, change, **({} if obj else {"form": IssueForm}))
-
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        if obj is None:
-            return ["name", "owner", "environment", "rate", "expires_at", "key_id"]
-        revocation = REVOCATION if obj.revoked_at else ()
-        return [*EDITABLE, *FIXED, "last_used_at", *revocation]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
-        if obj is None:
-            return []
-        return [*FIXED, "last_used_at", *REVOCATION, *(EDITABLE if obj.revoked_at else ())]
+    class Media:
+        css = {"all": ["apikeys/admin.css"]}
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        """A revoked key can only be looked at."""
+        is_revoked = obj is not None and obj.revoked_at is not None
+        return super().has_change_permission(request, obj) and not is_revoked
+
+    def get_form(
+        self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any
+    ) -> type[ApiKeyForm]:
+        form = IssueForm if obj is None else EditForm
+        return super().get_form(request, obj, change, **{"form": form} | kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        if obj is None:
+            return ["name", "owner", "environment", "rate", "expires_at", "key_id"]
+        return [*EDITABLE, *FIXED, *(REVOCATION if obj.revoked_at else ())]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+        return [] if obj is None else [*FIXED, *REVOCATION]
+
+    @admin.display(description="status")
+    def status(self, key: ApiKey) -> str:
+        return format_html('<span class="key-{}">{}</span>', key.status.value, key.status.label)
+
+    # Issuing and editing
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A link may fill in the form, but not choose the key's id."""
+        return {**super().get_changeform_initial_data(request), "key_id": keys.generate_id()}
+
     def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        if request.method == "POST" and object_id is None and self._was_issued(request):
-            return self._issued_page(request, None)
+        if "_saveasnew" in request.POST:
+            raise PermissionDenied  # Django would issue a key, though nobody is offered this.
+        context = {"show_save_and_add_another": False} | (extra_context or {})
+        if object_id is None:
+            context |= {"title": "Issue API key", "show_save_and_continue": False}
         try:
-            return super().changeform_view(request, object_id, *args, **kwargs)
+            return super().changeform_view(request, object_id, form_url, context)
+        except IntegrityError:
+            key = ApiKey.objects.filter(pk=request.POST.get("key_id")).first()
+            if object_id is not None or key is None:
+                raise
+            return self._issued_page(request, key)
         except GenerationNotRaised as error:
+            list(messages.get_messages(request))  # "Changed successfully" is half of the truth.
             self.message_user(request, str(error), messages.ERROR)
-            return self._to_list()
+            return HttpResponseRedirect(request.path)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        if not change:
-            obj.id = form.cleaned_data["key_id"]
-            obj.created_by = request.user  # type: ignore[assignment]  # The admin's are users.
-            obj.plaintext = obj.make_secret()
-        super().save_model(request, obj, form, change)
+        if change:
+            # What this form did not change may have changed since it was read: by a revocation.
+            obj.save(update_fields=form.changed_data)
+            return
+        obj.id = form.cleaned_data["key_id"]
+        obj.created_by = request.user  # type: ignore[assignment]  # The admin's are users.
+        obj.plaintext = obj.make_secret()
+        obj.save(force_insert=True)
+
+    def log_addition(self, request: HttpRequest, obj: ApiKey, message: Any) -> Any:
+        return super().log_addition(request, obj, "Issued.")
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
         return self._issued_page(request, obj)
 
-    def _was_issued(self, request: HttpRequest) -> bool:
-        key_id = request.POST.get("key_id", "")
-        return bool(ApiKey.objects.filter(pk=key_id).exists())
+    def _issued_page(self, request: HttpRequest, key: ApiKey) -> HttpResponse:
+        """The plaintext of a key just issued; of any other, that the form was sent again.
 
-    def _issued_page(self, request: HttpRequest, key: ApiKey | None) -> HttpResponse:
-        """The plaintext, or, on a repeated POST, that it cannot be shown again."""
-        if not self.has_add_permission(request):
-            raise PermissionDenied
+        As with every page of the admin, no cache may store it (`AdminSite.admin_view`).
+        """
         context = self.admin_site.each_context(request) | {
-            "title": "Key issued" if key else "This key was issued already",
+            "title": "API key issued" if key.plaintext else "This key was issued already",
             "opts": self.opts,
+            "media": self.media,
             "key": key,
-            "url": request.build_absolute_uri("/"),
+            "has_view_permission": self.has_view_permission(request, key),
         }
-        page = TemplateResponse(request, "admin/apikeys/apikey/issued.html", context)
-        page["Cache-Control"] = "no-store"
-        return page
+        context["api_url"] = request.build_absolute_uri(context["site_url"] or "/")
+        return TemplateResponse(request, "admin/apikeys/apikey/issued.html", context)
 
     # Revoking
 
@@ -144,40 +200,59 @@ class ApiKeyAdmin(ApiKeyModelAdmin):
 
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse:
-        ids = "&".join(f"id={key_id}" for key_id in queryset.values_list("pk", flat=True))
-        return HttpResponseRedirect(f"{reverse('admin:apikeys_apikey_revoke')}?{ids}")
+        return self._revoke_page(request, queryset, RevokeForm())
 
     def revoke_view(self, request: HttpRequest) -> HttpResponse:
         """GET asks; POST revokes the keys that `id` names."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        source = request.POST if request.method == "POST" else request.GET
-        chosen = ApiKey.objects.filter(pk__in=source.getlist("id"), revoked_at=None)
-        if request.method == "POST":
-            self._revoke(request, list(chosen), request.POST.get("reason", "")[:200])
-            return self._to_list()
+        sent = request.POST if request.method == "POST" else request.GET
+        chosen = ApiKey.objects.filter(pk__in=ids_in(sent))
+        form = RevokeForm(request.POST if request.method == "POST" else None)
+        if not (form.is_valid() and chosen.exists()):
+            return self._revoke_page(request, chosen, form)
+        try:
+            sentence = self._revoke(request, chosen, form.cleaned_data["reason"])
+        except GenerationNotRaised as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return self._revoke_page(request, chosen, form)
+        self.message_user(request, sentence)
+        return HttpResponseRedirect(reverse("admin:apikeys_apikey_changelist"))
+
+    def _revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey], reason: str) -> str:
+        """What has been done, for the operator. Raises GenerationNotRaised."""
+        with transaction.atomic():
+            found = list(chosen.select_for_update())
+            active = [key for key in found if key.revoked_at is None]
+            for key in found:  # Those revoked already too, so that the store hears of them.
+                key.revoke(reason)
+            for key in active:
+                self.log_change(request, key, f"Revoked. {reason}".strip())
+        if not active:
+            return f"Revoked already: {counted(found)}. The store has been told again."
+        return f"Revoked {counted(active)}: refused from the next request on."
+
+    def _revoke_page(
+        self, request: HttpRequest, chosen: Iterable[ApiKey], form: RevokeForm
+    ) -> HttpResponse:
+        found = list(chosen)
         context = self.admin_site.each_context(request) | {
-            "title": "Revoke API keys",
+            "title": f"Revoke {counted(found)}" if found else "Revoke API keys",
             "opts": self.opts,
-            "keys": chosen,
+            "media": self.media,
+            "keys": found,
+            "ids": " ".join(key.pk for key in found),
+            "any_active": any(key.revoked_at is None for key in found),
+            "form": form,
+            "has_view_permission": self.has_view_permission(request),
         }
         return TemplateResponse(request, "admin/apikeys/apikey/revoke.html", context)
 
-    def _revoke(self, request: HttpRequest, chosen: list[ApiKey], reason: str) -> None:
-        try:
-            with transaction.atomic():
-                for key in chosen:
-                    key.revoke(reason)
-                    self.log_change(request, key, f"Revoked. {reason}".strip())
-        except GenerationNotRaised as error:
-            self.message_user(request, str(error), messages.ERROR)
-        else:
-            names = ", ".join(str(key) for key in chosen) or "no key"
-            self.message_user(request, f"Revoked, from the next request on: {names}.")
 
-    def _to_list(self) -> HttpResponseRedirect:
-        return HttpResponseRedirect(reverse("admin:apikeys_apikey_changelist"))
+def ids_in(sent: QueryDict) -> list[str]:
+    """Of `id`, given several times or with spaces: a form has at most a thousand fields."""
+    return [text for text in " ".join(sent.getlist("id")).split() if keys.is_id(text)]
 
-    @admin.display(description="status")
-    def status(self, key: ApiKey) -> str:
-        return format_html('<span class="key-{}">{}</span>', key.status.value, key.status.label)
+
+def counted(found: list[ApiKey]) -> str:
+    return str(found[0]) if len(found) == 1 else f"{len(found)} API keys"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -140,6 +140,8 @@ class ApiKey(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         # Nobody has a copy of a new key, and its plaintext must reach whoever asked for it.
         is_known = not self._state.adding
+        if is_known:
+            kwargs.setdefault("update_fields", SAVED_AGAIN)
         super().save(*args, **kwargs)
         raise_generation_after_commit(must=is_known)
 
@@ -165,10 +167,17 @@ class ApiKey(models.Model):
     def revoke(self, reason: str = "") -> None:
         """Refused everywhere from the next request on, once this returns outside a transaction.
 
-        A key that is revoked already keeps its first moment and reason, but the number is raised
-        again. Raises GenerationNotRaised.
+        A key that is revoked already, by whomever, keeps its first moment and reason, but the
+        number is raised again. Raises GenerationNotRaised.
         """
-        if self.revoked_at is None:
-            self.revoked_at = timezone.now()
-            self.revoked_reason = reason
-        self.save(update_fields=["revoked_at", "revoked_reason"])
+        try:
+            unrevoked = ApiKey.objects.filter(pk=self.pk, revoked_at=None)
+            unrevoked.update(revoked_at=timezone.now(), revoked_reason=reason)
+        finally:
+            self.refresh_from_db(fields=["revoked_at", "revoked_reason"])
+
+
+SAVED_AGAIN: Final = frozenset(
+    {"name", "owner", "environment", "digest", "rate", "created_by", "created_at", "expires_at"}
+)
+"""What `ApiKey.save` writes of a key that exists: saving an older copy undoes no revocation."""

@@ -3,6 +3,10 @@ from django.urls import path
 
 from hello_project import views
 
+admin.site.site_header = "API keys"
+admin.site.site_title = "API keys"
+admin.site.index_title = "Administration"
+
 urlpatterns = [
     path("", views.HelloView.as_view(), name="hello"),
     path("livez", views.LivezView.as_view(), name="livez"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -18,7 +19,7 @@ from django.utils import timezone
 from apikeys import generation, keys
 from apikeys.models import ApiKey
 from tests.apikeys.conftest import Ask
-from tests.servers import shared_environment
+from tests.servers import free_port, shared_environment
 
 Issued = tuple[ApiKey, str]
 
@@ -39,12 +40,15 @@ def failed_run(*command: str) -> str:
     return stderr.getvalue() + str(failure.value)
 
 
-def in_a_shell(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def in_a_shell(
+    *command: str, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=settings.BASE_DIR,
         env={**os.environ, **shared_environment()}
-        | {"DJANGO_SETTINGS_MODULE": "hello_project.settings"},
+        | {"DJANGO_SETTINGS_MODULE": "hello_project.settings"}
+        | environment,
         input=stdin,
         capture_output=True,
         text=True,
@@ -201,6 +205,16 @@ def test_revoke_key_fails_loudly_when_the_store_cannot_be_told(issued: Issued) -
     assert f"tests ({issued[0].pk}): {generation.GenerationNotRaised()}\n" in said
     assert said.endswith("1 of 1 could not be revoked; see above.")
     assert ApiKey.objects.get().status == ApiKey.Status.REVOKED
+
+
+def test_a_database_without_tables_or_answer_is_a_sentence(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path / 'new.sqlite3'}", f"postgres://a@127.0.0.1:{free_port()}/a"):
+        for command in (["list_keys"], ["issue_key", "billing"], ["revoke_key", "abcdefghijkl"]):
+            failed = in_a_shell(*command, DATABASE_URL=url)
+            assert (failed.returncode, failed.stdout) == (1, "")
+            assert failed.stderr.startswith("CommandError: The database failed: ")
+            assert "manage.py migrate" in failed.stderr
+            assert len(failed.stderr.splitlines()) == 1
 
 
 # list_keys

@@ -305,6 +305,25 @@ def test_revoking_again_tells_the_store_and_keeps_the_first_moment_and_reason(
     assert (key.revoked_at, key.revoked_reason) == (first, "lost")
 
 
+def test_saving_an_older_copy_undoes_no_revocation(issued: Issued) -> None:
+    older = ApiKey.objects.get(pk=issued[0].pk)
+    issued[0].revoke("lost")
+    older.owner = "changed"
+    older.save()
+    saved = ApiKey.objects.get(pk=older.pk)
+    assert (saved.owner, saved.status) == ("changed", ApiKey.Status.REVOKED)
+    assert status_with(issued[1]) == 401
+
+
+def test_of_two_revocations_the_first_gives_moment_and_reason(issued: Issued) -> None:
+    """Both read the key before either writes."""
+    first, second = (ApiKey.objects.get(pk=issued[0].pk) for _ in range(2))
+    first.revoke("lost")
+    second.revoke("found")
+    assert (second.revoked_at, second.revoked_reason) == (first.revoked_at, "lost")
+    assert ApiKey.objects.get(pk=first.pk).revoked_reason == "lost"
+
+
 def test_issuing_without_the_store_still_gives_the_plaintext(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

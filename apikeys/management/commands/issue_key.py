@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from apikeys.durations import parse_duration
+from apikeys.management.key_command import KeyCommand
 from apikeys.models import ApiKey
 
 
-class Command(BaseCommand):
+class Command(KeyCommand):
     help = "Issues an API key and prints it, this once, on stdout."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

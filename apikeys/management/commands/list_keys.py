@@ -7,12 +7,11 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from apikeys.management.key_command import KeyCommand
 from apikeys.models import ApiKey
 
 
-class Command(BaseCommand):
+class Command(KeyCommand):
     help = "Lists the API keys, newest first."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

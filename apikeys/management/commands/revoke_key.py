@@ -6,14 +6,15 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from apikeys import keys
 from apikeys.generation import GenerationNotRaised
+from apikeys.management.key_command import KeyCommand
 from apikeys.models import ApiKey
 
 
-class Command(BaseCommand):
+class Command(KeyCommand):
     help = "Revokes API keys: refused everywhere from the next request on."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
