@@ -211,13 +211,55 @@ def test_a_hit_in_a_later_slot_extends_the_lifetime(each_store: Redis) -> None:
     assert each_store.pexpiretime(limiter.key("client")) > expires
 
 
-def test_the_time_is_the_stores_own(each_store: Redis) -> None:
-    limiter = SlidingWindowCounter(RateLimit(3, 10), each_store)
-    seconds, microseconds = each_store.time()
-    decision = limiter.hit("client")
-    slot = (seconds * 1000 + microseconds // 1000) // 100
-    leaves = (slot + 101) * 100 - (seconds * 1000 + microseconds // 1000)
-    assert leaves - 1000 < decision.reset_after * 1000 <= leaves + 100
+def test_the_time_is_the_stores_own_to_the_millisecond(each_store: Redis) -> None:
+    limiter = SlidingWindowCounter(RateLimit(1000, 0.1), each_store)
+    assert limiter.rate.slot_ms == 1
+    for _ in range(50):
+        before = milliseconds(each_store)
+        decision, [state] = limiter.hit_and_read("client", [limiter.key("client")])
+        after = milliseconds(each_store)
+        assert decision.reset_after <= 0.101
+        assert state is not None
+        # The newest slot's low five bytes.
+        assert before % 2**40 <= int.from_bytes(state[:5], "big") <= after % 2**40
+
+
+def milliseconds(store: Redis) -> int:
+    seconds, microseconds = store.time()
+    return seconds * 1000 + microseconds // 1000
+
+
+@pytest.mark.parametrize("limit", [1, 255, 256, 65_535, 65_536, 2**32 - 1])
+def test_a_limit_of_any_width_is_kept_in_full(
+    limiter_at: Callable[..., tuple[SlidingWindowCounter, Clock]], limit: int
+) -> None:
+    limiter, clock = limiter_at(f"{limit}/10s")
+    assert limiter.hit("client", limit).remaining == 0
+    assert not limiter.hit("client").allowed
+    clock.now_ms += limiter.rate.window_ms + limiter.rate.slot_ms
+    assert limiter.peek("client").remaining == limit
+
+
+def test_a_clock_that_goes_back_admits_nothing_more_and_sticks_no_longer_than_its_step(
+    limiter_at: Callable[..., tuple[SlidingWindowCounter, Clock]],
+) -> None:
+    limiter, clock = limiter_at("3/10s")
+    limiter.hit("client", 2)
+    clock.now_ms -= 60_000
+    assert limiter.hit("client") == Decision(True, 0, 0.0, 70.1)
+    assert limiter.hit("client") == Decision(False, 0, 70.1, 70.1)
+    clock.now_ms += 70_099
+    assert not limiter.hit("client").allowed
+    clock.now_ms += 1
+    assert limiter.hit("client").allowed
+
+
+def test_under_a_callers_clock_the_counter_outlives_its_window(
+    limiter_at: Callable[..., tuple[SlidingWindowCounter, Clock]], each_store: Redis
+) -> None:
+    limiter, _ = limiter_at("3/10s")
+    limiter.hit("client")
+    assert 65_000 < each_store.pttl(limiter.key("client")) <= 70_100
 
 
 def test_a_script_that_the_store_has_lost_is_sent_again_and_the_hit_counted_once(
