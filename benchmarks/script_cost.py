@@ -1,5 +1,8 @@
 """What one decision costs the store: server time beside an empty script's, and memory a client.
 
+Empty is a script that returns 1, and one that returns four integers, which is the least that a
+decision has to say. A hit of any kind has to read the clock and the counter.
+
     python benchmarks/script_cost.py
 
 Runs on a Valkey of its own and, where redis-server is installed, on a Redis of its own. The cases
@@ -11,17 +14,21 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import struct
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from redis import Redis
 
 from tests import servers
+from throttling import limiter
 from throttling.limiter import RateLimit, SlidingWindowCounter
 
 HITS_A_ROUND: Final = 2_700
@@ -54,13 +61,13 @@ class Case:
         return usec / calls
 
     def _measure(self, store: Redis, identifiers: list[str]) -> dict[str, int]:
-        limiter = SlidingWindowCounter(self.rate, store)
+        counter = SlidingWindowCounter(self.rate, store)
         for identifier in identifiers:
             self._use(store, identifier)
         store.config_resetstat()
         for identifier in identifiers:
             for _ in range(self.hits):
-                if limiter.hit(identifier).allowed is not self.allowed:
+                if counter.hit(identifier).allowed is not self.allowed:
                     sys.exit(f"{self.name}: a hit was decided otherwise; nothing is measured.")
         stats: dict[str, int] = store.info("commandstats")["cmdstat_evalsha"]
         return stats
@@ -83,22 +90,26 @@ CASES: Final = [
 ]
 
 
-# What a reply costs by itself, for the choice between the two (docs/decisions).
+# Instead of a hit's script: what a call costs that decides nothing.
 SCRIPTS: Final = {
-    "empty script": "return 1",
-    "reply of four integers": "return {1, 2, 0, 10070}",
-    "reply packed": "return struct.pack('>BI4I8I8', 1, 2, 0, 10070)",
+    "return 1": "return 1",
+    "answer: four integers": "return {1, 2, 0, 10070}",
+    "answer: packed": "return struct.pack('>I4I8I8', 2, 0, 10070)",
+    "TIME and GET, no logic": "redis.call('TIME') redis.call('GET', KEYS[1]) return 1",
+    "TIME, GET and PSETEX, no logic": """
+        redis.call('TIME') redis.call('GET', KEYS[1])
+        redis.call('PSETEX', KEYS[1], 10000, '0123456789ab') return 1""",
 }
 
 
 def measure_script(store: Redis, script: str) -> float:
-    """Microseconds of the server a call, with a hit's arguments in a hit's pipeline."""
-    sha = store.script_load(script)
+    """Microseconds of the server a call, made as `SlidingWindowCounter.hit` makes it."""
+    counter = SlidingWindowCounter(SMALL, store)
     store.config_resetstat()
-    for number in range(HITS_A_ROUND):
-        pipeline = store.pipeline(transaction=False)
-        pipeline.evalsha(sha, 1, f"rl:{{ip:{number}}}3/10000", b"123456789", 1)
-        pipeline.execute()
+    with patch.multiple(limiter, SCRIPT=script, SCRIPT_SHA=store.script_load(script)):
+        for number in range(HITS_A_ROUND):
+            with suppress(TypeError, struct.error):  # It makes no decision of the reply.
+                counter.hit(f"ip:{number // 3}")
     return float(store.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
 
 
@@ -110,11 +121,14 @@ def report(store: Redis, rounds: int) -> None:
         row |= {case.name: case.measure(store, f"{case.name} {number} ") for case in CASES}
         times.append(row)
     del times[0]  # It warms up.
-    print(f"{'':34}{'µs':>7}{'to the empty script':>22}")
+    print(f"{'':34}{'µs':>7}{'to return 1':>14}{'to four integers':>19}")
     for name in times[0]:
         microseconds = statistics.median(row[name] for row in times)
-        ratio = statistics.median(row[name] / row["empty script"] for row in times)
-        print(f"{name:34}{microseconds:7.2f}{ratio:22.2f}")
+        to_nothing, to_answer = (
+            statistics.median(row[name] / row[base] for row in times)
+            for base in ("return 1", "answer: four integers")
+        )
+        print(f"{name:34}{microseconds:7.2f}{to_nothing:14.2f}{to_answer:19.2f}")
     small, large = CASES[0].name, CASES[2].name
     growth = statistics.median(row[large] / row[small] for row in times)
     print(f"an admitted hit at {LARGE} costs {growth:.2f} times one at {SMALL}")
@@ -127,10 +141,10 @@ def memory(store: Redis, rate: RateLimit, cost_a_slot: int) -> int:
     identifier = "ip:203.0.113.255"
     store.flushall()
     moments = iter(range(10**12, 10**12 + rate.window_ms, rate.slot_ms))
-    limiter = SlidingWindowCounter(rate, store, clock=lambda: next(moments))
-    while limiter.hit(identifier, cost_a_slot).remaining:
+    counter = SlidingWindowCounter(rate, store, clock=lambda: next(moments))
+    while counter.hit(identifier, cost_a_slot).remaining:
         pass
-    return store.memory_usage(limiter.key(identifier)) or sys.exit("The counter is gone.")
+    return store.memory_usage(counter.key(identifier)) or sys.exit("The counter is gone.")
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ __all__ = ["Decision", "InvalidRateLimit", "RateLimit", "SlidingWindowCounter"]
 
 SCRIPT: Final = Path(__file__).with_name("sliding_window.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-# What the script takes of a rate limit, and what it replies; sliding_window.lua describes both.
-_RATE: Final = struct.Struct(">IIB")
-_REPLY: Final = struct.Struct(">BIQQ")
+# What the script takes and what it replies; sliding_window.lua describes both.
+_HIT: Final = struct.Struct(">IIBI")
+_REPLY: Final = struct.Struct(">IQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,6 @@ class SlidingWindowCounter:
         self.rate = rate
         self._connection = connection
         self._clock = clock
-        self._packed_rate = _RATE.pack(rate.limit, rate.slot_ms, rate.slots)
 
     @property
     def connection(self) -> Redis:
@@ -103,7 +102,9 @@ class SlidingWindowCounter:
     def _call(
         self, identifier: str, keys: Sequence[str], cost: int
     ) -> tuple[Decision, list[bytes | None]]:
-        arguments: list[str | bytes | int] = [self.key(identifier), self._packed_rate, cost]
+        rate = self.rate
+        packed = _HIT.pack(rate.limit, rate.slot_ms, rate.slots, cost)
+        arguments: list[str | bytes | int] = [self.key(identifier), packed]
         if self._clock is not None:
             arguments.append(self._clock())
         connection: Any = self.connection  # redis-py leaves execute_command untyped.
@@ -119,5 +120,5 @@ class SlidingWindowCounter:
         for answer in (reply, *values):
             if isinstance(answer, Exception):
                 raise answer
-        allowed, remaining, retry_after, reset_after = _REPLY.unpack(reply)
-        return Decision(allowed == 1, remaining, retry_after / 1000, reset_after / 1000), values
+        remaining, retry_after, reset_after = _REPLY.unpack(reply)
+        return Decision(not retry_after, remaining, retry_after / 1000, reset_after / 1000), values

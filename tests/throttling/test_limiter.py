@@ -193,6 +193,20 @@ def test_identifiers_and_rate_limits_are_counted_apart(each_store: Redis) -> Non
         assert not limiter.hit(identifier).allowed
 
 
+def test_the_counter_grows_with_the_slots_that_count_and_not_with_the_hits(
+    limiter_at: Callable[..., tuple[SlidingWindowCounter, Clock]], each_store: Redis
+) -> None:
+    limiter, clock = limiter_at("1000/60s")
+    sizes = []
+    for _ in range(250):
+        for _ in range(3):
+            assert limiter.hit("client").allowed
+        sizes.append(each_store.strlen(limiter.key("client")))
+        clock.now_ms += limiter.rate.slot_ms
+    assert sizes[:3] == [10, 13, 16]
+    assert max(sizes) == sizes[-1] == 10 + 3 * limiter.rate.slots
+
+
 def test_the_counter_lives_until_its_newest_slot_no_longer_counts(each_store: Redis) -> None:
     limiter = SlidingWindowCounter(RateLimit(3, 10), each_store)
     reset_after = limiter.hit("client").reset_after
@@ -207,7 +221,8 @@ def test_a_hit_in_a_later_slot_extends_the_lifetime(each_store: Redis) -> None:
     limiter = SlidingWindowCounter(RateLimit(1000, 0.1), each_store)
     first = limiter.hit("client")
     expires = each_store.pexpiretime(limiter.key("client"))
-    wait_for(lambda: limiter.hit("client").reset_after < first.reset_after)
+    # Three slots, because Redis 7.0 may date an expiry a millisecond after the hit.
+    wait_for(lambda: limiter.hit("client").reset_after < first.reset_after - 0.003)
     assert each_store.pexpiretime(limiter.key("client")) > expires
 
 
@@ -220,8 +235,8 @@ def test_the_time_is_the_stores_own_to_the_millisecond(each_store: Redis) -> Non
         after = milliseconds(each_store)
         assert decision.reset_after <= 0.101
         assert state is not None
-        # The newest slot's low five bytes.
-        assert before % 2**40 <= int.from_bytes(state[:5], "big") <= after % 2**40
+        # The newest slot comes first.
+        assert before <= int.from_bytes(state[:6], "big") <= after
 
 
 def milliseconds(store: Redis) -> int:
@@ -259,7 +274,7 @@ def test_under_a_callers_clock_the_counter_outlives_its_window(
 ) -> None:
     limiter, _ = limiter_at("3/10s")
     limiter.hit("client")
-    assert 65_000 < each_store.pttl(limiter.key("client")) <= 70_100
+    assert 3_600_000 < each_store.pttl(limiter.key("client")) <= 3_610_100
 
 
 def test_a_script_that_the_store_has_lost_is_sent_again_and_the_hit_counted_once(
