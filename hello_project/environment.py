@@ -50,6 +50,16 @@ def secret(name: str, default: str = "") -> str:
         raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}.") from error
 
 
+def content_of(path: Path, name: str) -> str:
+    """Of a file that the setting `name` has led to; "" when there is none."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name} cannot be read: {error}.") from error
+
+
 def switch(name: str, default: bool) -> bool:
     value = text(name)
     if not value:

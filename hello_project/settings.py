@@ -32,8 +32,8 @@ LOG_FORMAT = environment.choice("LOG_FORMAT", ["text", "json"])
 SECRET_KEY_PATH = DATA_DIR / "secret_key"
 SECRET_KEY = environment.secret("SECRET_KEY")
 SECRET_KEY_IS_SET = bool(SECRET_KEY)
-if not SECRET_KEY_IS_SET and SECRET_KEY_PATH.is_file():
-    SECRET_KEY = SECRET_KEY_PATH.read_text().strip()
+if not SECRET_KEY_IS_SET:
+    SECRET_KEY = environment.content_of(SECRET_KEY_PATH, "DATA_DIR")
 
 _here = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", _here)

@@ -143,6 +143,13 @@ def test_the_first_start_tells_the_login_and_the_second_no_secret(up: Callable[.
     assert status_of([*curl[:-1], f"http://127.0.0.1:{second.port}/"]) == 200
 
 
+def test_on_every_address_it_tells_one_that_answers_here(up: Callable[..., Up]) -> None:
+    running = up("--host", "0.0.0.0")
+    running.wait_until_ready()
+    assert status_of(running.curl_line()) == 200
+    assert "set ALLOWED_HOSTS" in running.said
+
+
 def test_commands_beside_it_find_the_same_database_and_store(up: Callable[..., Up]) -> None:
     running = up()
     running.wait_until_ready()
@@ -248,6 +255,11 @@ def test_a_port_in_use_is_a_sentence(tmp_path: Path, busy_port: int) -> None:
 def test_an_unwritable_data_dir_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "DATA_DIR" in refused(tmp_path / "file" / "data", "--port", str(free_port()))
+
+
+def test_a_data_dir_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data" / "secret_key").mkdir(parents=True)
+    assert "DATA_DIR" in refused(tmp_path / "data", "--port", str(free_port()))
 
 
 @pytest.mark.parametrize(

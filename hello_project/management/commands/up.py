@@ -13,6 +13,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -22,7 +23,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from apikeys.models import ApiKey
-from hello_project import children, installation
+from hello_project import children, environment, installation
 from hello_project.embedded import EmbeddedStore, EmbeddedStoreFailed
 from hello_project.installation import NotUsable
 
@@ -64,7 +65,7 @@ class Command(BaseCommand):
             raise NotUsable(f"--workers is {workers}: give at least 1.")
 
     def _serve(self, host: str, port: int, workers: int, stopping: threading.Event) -> None:
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        url = _url(host, port)
         installation.prepare_data_dir(settings.DATA_DIR)
         with (
             installation.lock(settings.DATA_DIR, url),
@@ -80,7 +81,7 @@ class Command(BaseCommand):
                     embedded.start()
                 lines = [*self._prepare(url), *_about_the_host(host)]
                 server = _start_server(listener, host, port, workers)
-                if _answers(server, host, port, stopping):
+                if _answers(server, url, stopping):
                     self.stdout.write("\n".join(lines))
                     self.stdout.flush()
                     self._watch(server, embedded, stopping)
@@ -125,7 +126,7 @@ class Command(BaseCommand):
 def _start_server(
     listener: socket.socket, host: str, port: int, workers: int
 ) -> subprocess.Popen[bytes]:
-    environment = {
+    variables = {
         "HTTPS": "off",  # Nothing in front of it unless the environment says so.
         **os.environ,
         "HOST": host,
@@ -135,24 +136,28 @@ def _start_server(
     bind = f"fd://{listener.fileno()}"
     return children.start(
         [sys.executable, "-m", "gunicorn", "--bind", bind, "hello_project.wsgi"],
-        env=environment,
+        env=variables,
         cwd=settings.BASE_DIR,
         pass_fds=[listener.fileno()],
     )
 
 
-def _answers(
-    server: subprocess.Popen[bytes], host: str, port: int, stopping: threading.Event
-) -> bool:
-    """Wait for the first answer; False when told to stop before. Raises NotUsable."""
+def _url(host: str, port: int) -> str:
+    """Where it answers on this machine: a server on every address is asked on the loopback one."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - as given
+    return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}/"
+
+
+def _answers(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) -> bool:
+    """Wait for the first answer; False when told to stop before. Raises NotUsable."""
+    address = urlsplit(url)
     deadline = time.monotonic() + START_SECONDS
     while not stopping.is_set():
         if server.poll() is not None or time.monotonic() > deadline:
             raise NotUsable("The server did not start; what it printed above says why.")
-        client = http.client.HTTPConnection(reachable, port, timeout=1)
+        client = http.client.HTTPConnection(str(address.hostname), address.port, timeout=1)
         try:
-            client.request("GET", "/livez", headers={"Host": "localhost"})
+            client.request("GET", "/livez")
             client.getresponse()
         except OSError:
             stopping.wait(0.02)
@@ -195,6 +200,6 @@ def _how_to_call(url: str, key: str | None) -> list[str]:
 
 
 def _about_the_host(host: str) -> list[str]:
-    if host in ("0.0.0.0", "::") and not os.environ.get("ALLOWED_HOSTS"):  # noqa: S104 - as given
-        return ["Only `localhost` is answered as a host name: set ALLOWED_HOSTS to the others."]
-    return []
+    if host in ("127.0.0.1", "::1", "localhost") or environment.text("ALLOWED_HOSTS"):
+        return []
+    return ["Only localhost is answered as a host name: set ALLOWED_HOSTS to the others."]
