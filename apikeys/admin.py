@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.validators import RegexValidator
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -20,53 +16,18 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from apikeys import keys
+from apikeys.forms import ApiKeyForm, EditForm, IssueForm, RevokeForm
 from apikeys.generation import GenerationNotRaised
 from apikeys.models import ApiKey
 
 if TYPE_CHECKING:
-    ApiKeyForm = forms.ModelForm[ApiKey]
     ApiKeyModelAdmin = admin.ModelAdmin[ApiKey]
-else:  # Django's own classes cannot be subscripted.
-    ApiKeyForm = forms.ModelForm
+else:  # Django's own class cannot be subscripted.
     ApiKeyModelAdmin = admin.ModelAdmin
 
 FIXED: Final = ("id", "status", "environment", "created_at", "created_by", "last_used_at")
 REVOCATION: Final = ("revoked_at", "revoked_reason")
 EDITABLE: Final = ("name", "owner", "rate", "expires_at")
-
-
-class EditForm(ApiKeyForm):
-    def clean_expires_at(self) -> datetime | None:
-        """A key that has expired can still be renamed: only a new moment has to lie ahead."""
-        expires_at: datetime | None = self.cleaned_data["expires_at"]
-        if "expires_at" in self.changed_data and expires_at and expires_at <= timezone.now():
-            raise ValidationError(
-                "This moment is past: choose a later one, or leave both blank for never."
-                " To end a key now, revoke it."
-            )
-        return expires_at
-
-
-class IssueForm(EditForm):
-    """The new key's id travels in the form, so that sending it twice issues one key."""
-
-    key_id = forms.CharField(
-        widget=forms.HiddenInput, validators=[RegexValidator(f"^{keys.ID_PATTERN}\\Z")]
-    )
-
-    def clean(self) -> dict[str, Any] | None:
-        if "key_id" in self.errors:  # Nobody sees those of a hidden field.
-            self.add_error(None, "This form lacks a good key id: open it anew.")
-        return super().clean()
-
-
-class RevokeForm(forms.Form):
-    reason = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=AdminTextInputWidget,
-        help_text="Stays with the key and in its history.",
-    )
 
 
 class StatusFilter(admin.SimpleListFilter):

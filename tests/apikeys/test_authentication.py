@@ -22,9 +22,8 @@ from apikeys import generation, keys
 from apikeys.authentication import ApiKeyAuthentication, KeyHolder
 from apikeys.models import ApiKey
 from apikeys.records import KeyRecord
-from tests.apikeys.conftest import Ask, CommandsSent
+from tests.apikeys.conftest import Ask, CommandsSent, Issued
 
-Issued = tuple[ApiKey, str]
 NO_CREDENTIAL = 'Bearer realm="api"'
 WRONG_CREDENTIAL = 'Bearer realm="api", error="invalid_token"'
 ONE_TRIP = ["EVALSHA", "GET"]

@@ -18,10 +18,8 @@ from django.utils import timezone
 
 from apikeys import generation, keys
 from apikeys.models import ApiKey
-from tests.apikeys.conftest import Ask
+from tests.apikeys.conftest import Ask, Issued
 from tests.servers import free_port, shared_environment
-
-Issued = tuple[ApiKey, str]
 
 
 def run(*command: str) -> tuple[str, str]:

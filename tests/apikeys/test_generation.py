@@ -23,9 +23,7 @@ from apikeys import generation, records
 from apikeys.authentication import ApiKeyAuthentication
 from apikeys.generation import GenerationNotRaised
 from apikeys.models import ApiKey
-from tests.apikeys.conftest import CommandsSent
-
-Issued = tuple[ApiKey, str]
+from tests.apikeys.conftest import CommandsSent, Issued
 
 
 class PlainView(APIView):

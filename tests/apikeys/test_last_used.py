@@ -14,10 +14,8 @@ from apikeys import generation
 from apikeys.last_used import LastUsed, last_used
 from apikeys.models import ApiKey
 from hello_project import children
-from tests.apikeys.conftest import Ask
+from tests.apikeys.conftest import Ask, Issued
 from tests.servers import Server, wait_for
-
-Issued = tuple[ApiKey, str]
 
 
 @pytest.fixture
