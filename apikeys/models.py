@@ -13,6 +13,9 @@ from django.utils.module_loading import import_string
 
 from apikeys import generation, keys
 
+SET_FORWARD: Final = frozenset({"revoked_at", "revoked_reason", "last_used_at"})
+"""Fields of a key that `revoke` and `record_use` write, and `save` does not write again."""
+
 
 def validate_rate(notation: str) -> None:
     """A key's own rate is in the notation of whatever throttles by it: API_KEY_RATE_VALIDATORS."""
@@ -52,6 +55,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return super().update(**values)
 
 
+# mypy takes no base class that a call returns.
 class ApiKeyManager(models.Manager.from_queryset(ApiKeyQuerySet)):  # type: ignore[misc]
     def issue(  # noqa: PLR0913 - a key's fields, each by name
         self,
@@ -141,9 +145,14 @@ class ApiKey(models.Model):
         # Nobody has a copy of a new key, and its plaintext must reach whoever asked for it.
         is_known = not self._state.adding
         if is_known:
-            kwargs.setdefault("update_fields", SAVED_AGAIN)
+            kwargs.setdefault("update_fields", self._fields_saved_again())
         super().save(*args, **kwargs)
         raise_generation_after_commit(must=is_known)
+
+    def _fields_saved_again(self) -> list[str]:
+        """All but what is only ever set forward: saving an older copy undoes no revocation."""
+        names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
+        return [name for name in names if name not in SET_FORWARD]
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         deleted = super().delete(*args, **kwargs)
@@ -170,14 +179,6 @@ class ApiKey(models.Model):
         A key that is revoked already, by whomever, keeps its first moment and reason, but the
         number is raised again. Raises GenerationNotRaised.
         """
-        try:
-            unrevoked = ApiKey.objects.filter(pk=self.pk, revoked_at=None)
-            unrevoked.update(revoked_at=timezone.now(), revoked_reason=reason)
-        finally:
-            self.refresh_from_db(fields=["revoked_at", "revoked_reason"])
-
-
-SAVED_AGAIN: Final = frozenset(
-    {"name", "owner", "environment", "digest", "rate", "created_by", "created_at", "expires_at"}
-)
-"""What `ApiKey.save` writes of a key that exists: saving an older copy undoes no revocation."""
+        unrevoked = ApiKey.objects.filter(pk=self.pk, revoked_at=None)
+        unrevoked.update(revoked_at=timezone.now(), revoked_reason=reason)
+        self.refresh_from_db(fields=["revoked_at", "revoked_reason"])

@@ -44,19 +44,16 @@ def secret(name: str, default: str = "") -> str:
         return text(name, default)
     if text(name):
         raise ImproperlyConfigured(f"Both {name} and {name}_FILE are set: keep one of them.")
-    try:
-        return Path(path).read_text().strip() or default
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}.") from error
+    return content_of(Path(path), f"{name}_FILE") or default
 
 
-def content_of(path: Path, name: str) -> str:
-    """Of a file that the setting `name` has led to; "" when there is none."""
+def content_of(path: Path, name: str, *, missing_ok: bool = False) -> str:
+    """Of a file that the setting `name` has led to; "" when there is none and that is fine."""
     try:
         return path.read_text().strip()
-    except FileNotFoundError:
-        return ""
     except (OSError, UnicodeDecodeError) as error:
+        if missing_ok and isinstance(error, FileNotFoundError):
+            return ""
         raise ImproperlyConfigured(f"{name} cannot be read: {error}.") from error
 
 

@@ -1,4 +1,4 @@
-"""Requests that gunicorn refuses before Django sees them: answered as problem+json too."""
+"""What gunicorn refuses before Django sees it: a problem too, and what was sent not logged."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SECRET_KEY_PATH = DATA_DIR / "secret_key"
 SECRET_KEY = environment.secret("SECRET_KEY")
 SECRET_KEY_IS_SET = bool(SECRET_KEY)
 if not SECRET_KEY_IS_SET:
-    SECRET_KEY = environment.content_of(SECRET_KEY_PATH, "DATA_DIR")
+    SECRET_KEY = environment.content_of(SECRET_KEY_PATH, "DATA_DIR", missing_ok=True)
 
 _here = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", _here)
