@@ -72,7 +72,7 @@ def wait_for_answer(port: int, within: float) -> float:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=within).close()
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.02)  # Nothing listens yet, and nothing tells when it will.
         else:
             return time.monotonic() - started
     sys.exit(f"There was no answer within {within} s.")
@@ -84,7 +84,7 @@ def curl_line(said: Path) -> list[str]:
         for line in said.read_text().splitlines(keepends=True):
             if line.startswith("curl") and line.endswith("\n"):
                 return shlex.split(line)
-        time.sleep(0.02)
+        time.sleep(0.02)  # A file does not tell when it grows.
     sys.exit(f"`up` printed no line that begins with curl:\n{said.read_text()}")
 
 

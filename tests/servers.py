@@ -76,7 +76,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = START_SECONDS) -> N
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"Nothing came of it within {seconds} s.")
-        time.sleep(0.01)
+        time.sleep(0.01)  # Other processes do not tell when they are done.
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPResponse
-from typing import Any
+from typing import Any, cast
 
 _numbers = itertools.count()
 
@@ -59,7 +59,8 @@ def send(port: int, sent: bytes) -> Answer:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         received = _Received(b"".join(iter(lambda: connection.recv(65_536), b"")))
-    response = HTTPResponse(received, method=sent.split(b" ")[0].decode("latin-1"))  # type: ignore[arg-type]
+    method = sent.split(b" ")[0].decode("latin-1")
+    response = HTTPResponse(cast("socket.socket", received), method=method)
     response.begin()
     fields = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, fields, response.read(), received.read())

@@ -63,8 +63,8 @@ def ask(site: Server, key: str) -> Ask:
     parsed = keys.parse(key)
     assert parsed is not None
 
-    def send_it(line: bytes, *fields: bytes, **options: object) -> Answer:
-        sent = request(line, *fields, **options)  # type: ignore[arg-type]
+    def send_it(line: bytes, *fields: bytes, **options: Any) -> Answer:
+        sent = request(line, *fields, **options)
         answer = send(site.port, sent.replace(b"KEY", key.encode()))
         assert parsed.secret.encode() not in answer.body
         return answer

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from django.core.cache import caches
@@ -46,20 +47,22 @@ def test_the_breaker_opens_after_three_failures_in_a_row_and_probes_once_a_secon
     assert [breaker.may_ask() for _ in range(3)] == [True, True, True]
 
 
-def test_the_counter_in_the_process_decides_as_the_reference_does() -> None:
+@pytest.mark.parametrize(("limit", "window_ms"), [(1, 50), (3, 10_000), (10, 2_000), (5, 333)])
+def test_the_counter_in_the_process_decides_as_the_reference_does(
+    limit: int, window_ms: int
+) -> None:
     chance = random.Random(7)
-    for limit, window_ms in ((1, 50), (3, 10_000), (10, 2_000), (5, 333)):
-        now = [1_700_000_000_000]
-        counter = LocalCounter(clock=lambda now=now: now[0])  # type: ignore[misc]
-        reference = Reference(limit, window_ms)
-        for _ in range(500):
-            now[0] += chance.randrange(window_ms // 2)
-            decision = counter.hit("client", RateLimit(limit, window_ms / 1000))
-            expected = reference.hit(now[0], 1)
-            assert decision.allowed == expected.allowed
-            assert decision.remaining == expected.remaining
-            assert round(decision.retry_after * 1000) == expected.retry_after_ms
-            assert round(decision.reset_after * 1000) == expected.reset_after_ms
+    now = 1_700_000_000_000
+    counter = LocalCounter(clock=lambda: now)
+    reference = Reference(limit, window_ms)
+    for _ in range(500):
+        now += chance.randrange(window_ms // 2)
+        decision = counter.hit("client", RateLimit(limit, window_ms / 1000))
+        expected = reference.hit(now, 1)
+        assert decision.allowed == expected.allowed
+        assert decision.remaining == expected.remaining
+        assert round(decision.retry_after * 1000) == expected.retry_after_ms
+        assert round(decision.reset_after * 1000) == expected.reset_after_ms
 
 
 def test_the_counter_in_the_process_is_bounded() -> None:
@@ -79,7 +82,8 @@ def test_the_shares_of_all_processes_are_the_limit_or_one_each() -> None:
 def dead_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every connection of the site goes to a socket that nobody listens on."""
     nobody = Redis(unix_socket_path="/nonexistent/redis.sock", retry=Retry(NoBackoff(), 0))
-    monkeypatch.setattr(caches["default"].client, "_clients", [nobody])  # type: ignore[attr-defined]
+    client: Any = caches["default"]
+    monkeypatch.setattr(client.client, "_clients", [nobody])
     throttles.limiter_for.cache_clear()
     yield
     throttles.limiter_for.cache_clear()
