@@ -97,10 +97,12 @@ def passes(script: str) -> bool:
         shutil.copytree(PROJECT, copy, ignore=left_out)
         (copy / SCRIPT).write_text(script)
         # The slow comparison with the reference only for what the others have not noticed.
-        return _pass(copy, "not redis7 and not slow") and _pass(copy, "not redis7 and slow")
+        return tests_pass(copy, "not redis7 and not slow") and tests_pass(
+            copy, "not redis7 and slow"
+        )
 
 
-def _pass(project: Path, tests: str) -> bool:
+def tests_pass(project: Path, tests: str) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-k", tests]
     result = subprocess.run(
         [*command, "tests/throttling/test_limiter.py"],
