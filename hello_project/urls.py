@@ -3,8 +3,8 @@ from django.urls import path
 
 from hello_project import views
 
-admin.site.site_header = "API keys"
-admin.site.site_title = "API keys"
+admin.site.site_header = "Keys and limits"
+admin.site.site_title = "Keys and limits"
 admin.site.index_title = "Administration"
 
 urlpatterns = [
