@@ -9,13 +9,16 @@ import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
+from throttling import round_trips
 from throttling.rates import InvalidRateLimit, RateLimit
+from throttling.round_trips import RoundTrips, packed
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -67,6 +70,10 @@ class SlidingWindowCounter:
             self._connection = get_redis_connection("default")
         return self._connection
 
+    @cached_property
+    def _round_trip(self) -> RoundTrips:
+        return round_trips.over(self.connection.connection_pool)
+
     def key(self, identifier: str) -> str:
         """The store's key; the braces keep all of an identifier's keys on one Cluster node."""
         return f"rl:{{{identifier}}}{self.rate.limit}/{self.rate.window_ms}"
@@ -103,20 +110,18 @@ class SlidingWindowCounter:
         self, identifier: str, keys: Sequence[str], cost: int
     ) -> tuple[Decision, list[bytes | None]]:
         rate = self.rate
-        packed = _HIT.pack(rate.limit, rate.slot_ms, rate.slots, cost)
-        arguments: list[str | bytes | int] = [self.key(identifier), packed]
+        arguments = [
+            self.key(identifier).encode(),
+            _HIT.pack(rate.limit, rate.slot_ms, rate.slots, cost),
+        ]
         if self._clock is not None:
-            arguments.append(self._clock())
-        connection: Any = self.connection  # redis-py leaves execute_command untyped.
-        # transaction=False: one write and one read, without MULTI and EXEC.
-        pipeline = connection.pipeline(transaction=False)
-        pipeline.execute_command("EVALSHA", SCRIPT_SHA, 1, *arguments, NEVER_DECODE=True)
-        for key in keys:
-            pipeline.get(key)
-        reply, *values = pipeline.execute(raise_on_error=False)
+            arguments.append(b"%d" % self._clock())
+        reads = b"".join([packed(b"GET", key.encode()) for key in keys])
+        hit = packed(b"EVALSHA", SCRIPT_SHA.encode(), b"1", *arguments)
+        reply, *values = self._round_trip(hit + reads, 1 + len(keys))
         if isinstance(reply, NoScriptError):
             # Refused before it ran, so nothing was counted; EVAL stores the script as well.
-            reply = connection.execute_command("EVAL", SCRIPT, 1, *arguments, NEVER_DECODE=True)
+            [reply] = self._round_trip(packed(b"EVAL", SCRIPT.encode(), b"1", *arguments), 1)
         for answer in (reply, *values):
             if isinstance(answer, Exception):
                 raise answer
