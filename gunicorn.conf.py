@@ -19,9 +19,7 @@ gunicorn_errors.install()
 _host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
 bind = [f"{_host}:{settings.PORT}"]
 workers = settings.WEB_CONCURRENCY
-# One thread: it keeps connections open between requests, which sync workers do not.
-worker_class = "gthread"
-threads = 1
+worker_class = "hello_project.gunicorn_worker.Worker"
 keepalive = 75
 timeout = 30
 graceful_timeout = 3
@@ -33,3 +31,4 @@ forwarded_allow_ips = ",".join(str(network) for network in settings.TRUSTED_PROX
 limit_request_field_size = 16_380
 loglevel = "warning"
 logconfig_dict = settings.LOGGING
+logger_class = "hello_project.gunicorn_errors.Logger"

@@ -61,8 +61,8 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "hello_project.middleware.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "hello_project.middleware.AuthenticationMiddleware",
+    "hello_project.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -119,6 +119,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_THROTTLE_RATES": {"ip": str(IP_RATE_LIMIT)},
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "hello_project.negotiation.JSONNegotiation",
     "DEFAULT_PARSER_CLASSES": ["hello_project.parsers.StrictJSONParser"],
     "DEFAULT_METADATA_CLASS": None,
     # `?format=` is no parameter of ours.

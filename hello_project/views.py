@@ -3,15 +3,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from hello_project.parsers import LengthRequired
-from hello_project.problems import MEDIA_TYPE, NO_STORE, problem
+from hello_project.problems import MEDIA_TYPE, NO_STORE, problem, quota_exceeded_response
 from throttling.views import RateLimitedView
 
 METHODS_WITH_A_BODY: Final = ("POST", "PUT", "PATCH")
@@ -19,6 +21,9 @@ METHODS_WITH_A_BODY: Final = ("POST", "PUT", "PATCH")
 
 class ApiView(RateLimitedView):
     """What every view of the API derives from: limited by address, then authenticated."""
+
+    def refuse(self, request: HttpRequest, throttle: BaseThrottle) -> HttpResponse:
+        return quota_exceeded_response(request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -14,6 +14,9 @@ __all__ = ["handler400", "handler403", "handler404", "handler500", "urlpatterns"
 
 
 class EchoView(ApiView):
+    def get(self, request: Request) -> Response:
+        return Response({"received": request.query_params})
+
     def post(self, request: Request) -> Response:
         return Response({"received": request.data})
 
