@@ -13,6 +13,7 @@ import re
 import selectors
 import socket
 import struct
+import sys
 import time
 from collections import OrderedDict
 from functools import partial
@@ -108,7 +109,7 @@ class Worker(ThreadWorker):
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
         if cfg.is_ssl:
-            raise ValueError("This worker speaks no TLS: put a proxy in front that does.")
+            sys.exit("This worker speaks no TLS: put a proxy in front that does.")
 
     def accept(self, listener: socket.socket) -> None:
         try:

@@ -13,7 +13,7 @@ DATA_DIR = Path(tempfile.mkdtemp(prefix="hello-tests-"))
 SQLITE = DATA_DIR / "tests.sqlite3"
 
 _OURS = (
-    "SECRET_KEY_FILE DEBUG ALLOWED_HOSTS HOST PORT WEB_CONCURRENCY IP_RATE_LIMIT TRUSTED_PROXIES"
+    "SECRET_KEY_FILE DEBUG ALLOWED_HOSTS HOST PORT IP_RATE_LIMIT TRUSTED_PROXIES"
     " STORE_FAILURE CSRF_TRUSTED_ORIGINS LOG_FORMAT HTTPS DATABASE_URL_FILE REDIS_URL_FILE"
 )
 # Set to nothing, which counts as not set, so that no .env fills them in.
@@ -24,6 +24,7 @@ os.environ.update(
     DATABASE_URL=os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{SQLITE}",
     REDIS_URL=os.environ.get("TEST_REDIS_URL", ""),
     HTTPS="off",
+    WEB_CONCURRENCY=str(os.cpu_count() or 1),  # Gunicorn cannot be imported beside an empty one.
 )
 
 from hello_project.settings import *  # noqa: E402, F403 - the environment comes first
