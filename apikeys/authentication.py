@@ -19,6 +19,8 @@ from apikeys.records import KeyRecord, records
 logger = logging.getLogger(__name__)
 
 SCHEMES: Final = ("bearer", "api-key")
+KEY_ID: Final = "apikeys.key_id"
+"""The META entry with the id of the good key that a request carried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             logger.info("Refused key %s: %s.", key.id, refusal)
             raise InvalidKey
         last_used.note(record.key_id, now)
+        request.META[KEY_ID] = record.key_id
         return record
 
     def authenticate_header(self, request: Request) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 from rest_framework.permissions import AllowAny
@@ -12,15 +13,27 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from apikeys.authentication import KEY_ID
 from hello_project.parsers import LengthRequired
 from hello_project.problems import MEDIA_TYPE, NO_STORE, problem, quota_exceeded_response
+from hello_project.traffic import Outcome, outcome_of, traffic
+from throttling.throttles import APPLIED
 from throttling.views import RateLimitedView
 
 METHODS_WITH_A_BODY: Final = ("POST", "PUT", "PATCH")
 
 
 class ApiView(RateLimitedView):
-    """What every view of the API derives from: limited by address, then authenticated."""
+    """What every view of the API derives from: limited by address, then authenticated, counted."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response = super().dispatch(request, *args, **kwargs)
+        except Exception:
+            _note(request, 500)
+            raise
+        _note(request, response.status_code)
+        return response
 
     def refuse(self, request: HttpRequest, throttle: BaseThrottle) -> HttpResponse:
         return quota_exceeded_response(request)
@@ -37,6 +50,17 @@ class ApiView(RateLimitedView):
         for name, value in NO_STORE.items():
             finalized[name] = value
         return finalized
+
+
+def _note(request: HttpRequest, status: int) -> None:
+    key_id = request.META.get(KEY_ID)
+    if status < 400:
+        traffic.note(Outcome.ADMITTED, key_id, None)
+        return
+    applied = request.META.get(APPLIED, ())
+    refused = next((limit.policy for limit in applied if not limit.decision.allowed), None)
+    client = next((limit.identifier for limit in applied if limit.policy == "ip"), None)
+    traffic.note(outcome_of(status, key_id, refused), key_id, client)
 
 
 class HelloView(ApiView):

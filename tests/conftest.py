@@ -15,6 +15,7 @@ from apikeys.last_used import last_used
 from apikeys.models import ApiKey
 from apikeys.records import records
 from hello_project.embedded import EmbeddedStore
+from hello_project.traffic import traffic
 from tests import servers
 from throttling.throttles import breaker, local_counter, refusals
 
@@ -25,9 +26,11 @@ def store_of_the_site() -> Iterator[None]:
     embedded = EmbeddedStore(settings.DATA_DIR) if settings.STORE_IS_EMBEDDED else None
     if embedded:
         embedded.start()
-    last_used.flush_seconds = 3600  # Nothing writes beside a test that does not ask for it.
+    for gathered in (last_used, traffic):
+        gathered.flush_seconds = 3600  # Nothing writes beside a test that does not ask for it.
     yield
-    last_used.clear()
+    for gathered in (last_used, traffic):
+        gathered.clear()
     if embedded:
         embedded.stop()
     shutil.rmtree(settings.DATA_DIR, ignore_errors=True)
@@ -38,7 +41,7 @@ def store(store_of_the_site: None) -> Redis:
     """The site's store, empty, and nothing remembered of the test before."""
     connection: Redis = get_redis_connection("default")
     connection.flushdb()
-    for memory in (records, refusals, local_counter, last_used):
+    for memory in (records, refusals, local_counter, last_used, traffic):
         memory.clear()
     breaker.answered()
     return connection

@@ -15,9 +15,11 @@ class AppliedLimit:
     """A rate limit that was applied to a request, and what came of it.
 
     `policy` is its name in the headers and in a refusal's `violated-policies`: "ip", "key".
+    `identifier` is who it was applied to: a client's address, a key's id.
     """
 
     policy: str
+    identifier: str
     rate: RateLimit
     decision: Decision
 

@@ -80,7 +80,7 @@ class SlidingWindowThrottle(BaseThrottle):
         if rate is None or identifier is None:
             return True
         self.decision = self._decide(request, f"{self.scope}:{identifier}", rate)
-        applied = AppliedLimit(self.scope, rate, self.decision)
+        applied = AppliedLimit(self.scope, identifier, rate, self.decision)
         request.META.setdefault(APPLIED, []).append(applied)
         return self.decision.allowed
 

@@ -135,7 +135,7 @@ def test_a_thread_writes_them_down_by_itself(issued: Issued) -> None:
     at = timezone.now()
     often.note(issued[0].pk, at)
     wait_for(lambda: ApiKey.objects.get(pk=issued[0].pk).last_used_at == at, seconds=5)
-    often._stop()
+    often.stop()
 
 
 def test_a_server_that_stops_writes_down_what_it_knows(server: Server, issued: Issued) -> None:

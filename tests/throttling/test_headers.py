@@ -5,8 +5,8 @@ from throttling.limiter import Decision, RateLimit
 
 
 def test_an_item_for_each_policy_with_whole_seconds_rounded_up() -> None:
-    address = AppliedLimit("ip", RateLimit(3, 10), Decision(True, 2, 0.0, 6.001))
-    key = AppliedLimit("key", RateLimit(100, 0.5), Decision(False, 0, 0.25, 0.25))
+    address = AppliedLimit("ip", "192.0.2.1", RateLimit(3, 10), Decision(True, 2, 0.0, 6.001))
+    key = AppliedLimit("key", "0123456789ab", RateLimit(100, 0.5), Decision(False, 0, 0.25, 0.25))
     assert rate_limit_headers([address, key]) == {
         "RateLimit-Policy": '"ip";q=3;w=10, "key";q=100;w=1',
         "RateLimit": '"ip";r=2;t=7, "key";r=0;t=1',

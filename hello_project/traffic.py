@@ -1,0 +1,258 @@
+"""What became of the requests, counted for operators and off the hot path.
+
+Each process gathers in memory and once a second writes what is new into the store, in transactions
+of at most 500 counts. One hash tag keeps all of it on one shard:
+
+| key | what | kept after the last write |
+|---|---|---|
+| `{traffic}:minute:<minutes since 1970>` | hash, outcome -> requests | 2 hours |
+| `{traffic}:hour:<hours since 1970>` | hash, outcome -> requests | 31 days |
+| `{traffic}:keys:hour:<hours since 1970>` | hash, `<key id> <outcome>` -> requests | 26 hours |
+| `{traffic}:keys:day:<days since 1970>` | hash, `<key id> <outcome>` -> requests | 32 days |
+| `{traffic}:refused:<hours since 1970>` | sorted set, client by its refusals, 1,000 | 26 hours |
+| `{traffic}:flushed:<process>` | string, the number of that process's last transaction | 1 hour |
+
+A client that falls out of the 1,000 most refused begins again at 0, so a score may be too low,
+never too high.
+
+Every request is counted exactly once, whatever becomes of an answer of the store. A transaction
+also writes its own number; one that failed is sent again under the same number, unless that is
+found written. The key of the number is watched from before it is read, so that of a transaction
+and its repetition, in whatever order they reach the store, one is void. Two things can make it
+twice: a store that was emptied between the two, and one that was out of reach for over an hour.
+
+While the store is down nothing is lost and memory grows slowly: by an entry for each outcome a
+minute, and by one for each pair of key and outcome an hour; the clients are bounded.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
+
+from apikeys.background import FlushedInBackground
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 1.0
+LAST_TRIES: Final = 5
+LAST_TRIES_APART: Final = 0.1
+COUNTS_A_TRANSACTION: Final = 500
+CLIENTS_BETWEEN_FLUSHES: Final = 10_000
+CLIENTS_KEPT: Final = 1_000
+NUMBER_LIFETIME: Final = 3600
+
+
+class Outcome(StrEnum):
+    """What becomes of a request that no rate limit refuses; for those, see `refused_by`."""
+
+    ADMITTED = "admitted"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    INVALID = "invalid"
+    ERROR = "error"
+
+
+REFUSED: Final = "refused:"
+
+
+def refused_by(policy: str) -> str:
+    """The outcome of a request refused by this rate limit: "refused:ip", "refused:key"."""
+    return REFUSED + policy
+
+
+def outcome_of(status: int, key_id: str | None, refused_policy: str | None) -> str:
+    """`key_id` is that of the good key the request carried, `refused_policy` that of a 429."""
+    if status < 400:
+        return Outcome.ADMITTED
+    if status >= 500:
+        return Outcome.ERROR
+    if status == 429 and refused_policy is not None:
+        return refused_by(refused_policy)
+    if status == 401:
+        return Outcome.UNAUTHENTICATED
+    if status == 403:
+        return Outcome.FORBIDDEN
+    return Outcome.ADMITTED if key_id is not None else Outcome.INVALID
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Series:
+    """Counts of one kind, under one key of the store a period."""
+
+    name: str
+    lifetime: int
+
+    def key(self, period: int) -> str:
+        return f"{{traffic}}:{self.name}:{period}"
+
+
+OUTCOMES_BY_MINUTE: Final = Series("minute", 2 * 3600)
+OUTCOMES_BY_HOUR: Final = Series("hour", 31 * 86_400)
+KEYS_BY_HOUR: Final = Series("keys:hour", 26 * 3600)
+KEYS_BY_DAY: Final = Series("keys:day", 32 * 86_400)
+CLIENTS_BY_HOUR: Final = Series("refused", 26 * 3600)
+
+Counts: TypeAlias = list[tuple[Series, int, str, int]]
+"""Series, period, field and what to add to it; all of one series and period in a row."""
+
+
+class Traffic(FlushedInBackground):
+    """`clock` gives seconds since 1970."""
+
+    _outcomes: dict[tuple[int, str], int]
+    _keys: dict[tuple[int, str, str], int]
+    _clients: dict[tuple[int, str], int]
+    _taken: deque[Counts]
+    """What is still to be written, a transaction each. The first may have been sent already."""
+    _number: int
+    """Of the first."""
+    _is_down: bool
+
+    def __init__(
+        self,
+        flush_seconds: float = FLUSH_SECONDS,
+        clock: Callable[[], float] = time.time,
+        clients_between_flushes: int = CLIENTS_BETWEEN_FLUSHES,
+    ) -> None:
+        self._clock = clock
+        self._clients_between_flushes = clients_between_flushes
+        super().__init__(flush_seconds)
+
+    def note(self, outcome: str, key_id: str | None, client: str | None) -> None:
+        """Count a request. `client` matters when a rate limit refused it."""
+        minute = int(self._clock()) // 60
+        with self._lock:
+            self._outcomes[minute, outcome] += 1
+            if key_id is not None:
+                self._keys[minute // 60, key_id, outcome] += 1
+            if client is not None and outcome.startswith(REFUSED):
+                self._note_refused(minute // 60, client)
+        self.ensure_flushes()
+
+    def _note_refused(self, hour: int, client: str) -> None:
+        known = self._clients.get((hour, client), 0)
+        if known or len(self._clients) < self._clients_between_flushes:
+            self._clients[hour, client] = known + 1
+
+    def write(self) -> None:
+        """While the store is down, what was gathered stays."""
+        try:
+            self._send_all()
+            self._taken.extend(self._take())
+            self._send_all()
+        except RedisError as error:
+            if not self._is_down:
+                logger.warning("The store did not take the counts (%s); keeping them.", error)
+            self._is_down = True
+        else:
+            if self._is_down:
+                logger.warning("The store takes the counts again.")
+            self._is_down = False
+
+    def clear(self) -> None:
+        with self._flushing:
+            self._taken = deque()
+            self._number = 1
+            self._number_key = "{traffic}:flushed:" + secrets.token_hex(8)
+            self._is_down = False
+            with self._lock:
+                self._forget()
+
+    def stop(self) -> None:
+        """The last flush, tried again for half a second if the store is slow or away."""
+        super().stop()
+        for _ in range(LAST_TRIES):
+            if not self._unwritten():
+                return
+            time.sleep(LAST_TRIES_APART)
+            self.flush()
+        if lost := self._unwritten():
+            logger.error("The counts of %d requests are lost with this process.", lost)
+
+    def _forget(self) -> None:
+        self._outcomes = defaultdict(int)
+        self._keys = defaultdict(int)
+        self._clients = {}
+
+    def _take(self) -> list[Counts]:
+        """What was gathered, now to be written, split into transactions."""
+        with self._lock:
+            outcomes, keys, clients = self._outcomes, self._keys, self._clients
+            self._forget()
+        counts = _sums(outcomes, keys, clients)
+        starts = range(0, len(counts), COUNTS_A_TRANSACTION)
+        return [counts[start : start + COUNTS_A_TRANSACTION] for start in starts]
+
+    def _send_all(self) -> None:
+        while self._taken:
+            self._send(self._taken[0])
+            self._taken.popleft()
+            self._number += 1
+
+    def _send(self, counts: Counts) -> None:
+        """Raises RedisError: they are written, or not, or will be when the store gets to it."""
+        with get_redis_connection("default").pipeline(transaction=True) as pipeline:
+            pipeline.watch(self._number_key)
+            if int(pipeline.get(self._number_key) or 0) >= self._number:
+                return
+            pipeline.multi()
+            for (series, period), counted in groupby(counts, key=itemgetter(0, 1)):
+                _add(pipeline, series, series.key(period), counted)
+            pipeline.set(self._number_key, self._number, ex=NUMBER_LIFETIME)
+            pipeline.execute()
+
+    def _unwritten(self) -> int:
+        """How many requests are counted in this process only."""
+        with self._flushing, self._lock:
+            taken = [
+                count
+                for counts in self._taken
+                for series, _, _, count in counts
+                if series is OUTCOMES_BY_MINUTE
+            ]
+            return sum(taken) + sum(self._outcomes.values())
+
+
+def _sums(
+    outcomes: Mapping[tuple[int, str], int],
+    keys: Mapping[tuple[int, str, str], int],
+    clients: Mapping[tuple[int, str], int],
+) -> Counts:
+    sums: dict[tuple[Series, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for (minute, outcome), count in outcomes.items():
+        sums[OUTCOMES_BY_MINUTE, minute][outcome] += count
+        sums[OUTCOMES_BY_HOUR, minute // 60][outcome] += count
+    for (hour, key_id, outcome), count in keys.items():
+        sums[KEYS_BY_HOUR, hour][f"{key_id} {outcome}"] += count
+        sums[KEYS_BY_DAY, hour // 24][f"{key_id} {outcome}"] += count
+    for (hour, client), count in clients.items():
+        sums[CLIENTS_BY_HOUR, hour][client] += count
+    return [(*of, field, count) for of, fields in sums.items() for field, count in fields.items()]
+
+
+def _add(
+    pipeline: Any, series: Series, key: str, counted: Iterable[tuple[Series, int, str, int]]
+) -> None:
+    for _, _, field, count in counted:
+        if series is CLIENTS_BY_HOUR:
+            pipeline.zincrby(key, count, field)
+        else:
+            pipeline.hincrby(key, field, count)
+    if series is CLIENTS_BY_HOUR:
+        pipeline.zremrangebyrank(key, 0, -CLIENTS_KEPT - 1)
+    pipeline.expire(key, series.lifetime)
+
+
+traffic = Traffic()
