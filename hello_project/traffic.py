@@ -42,10 +42,13 @@ from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
 from apikeys.background import FlushedInBackground
+from throttling import changes
+from throttling.throttles import refusals
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 0.9
+"""What an operator changes is to take effect within a second, and the flush notices it."""
 LAST_TRIES: Final = 5
 LAST_TRIES_APART: Final = 0.1
 COUNTS_A_TRANSACTION: Final = 500
@@ -147,11 +150,17 @@ class Traffic(FlushedInBackground):
             self._clients[hour, client] = known + 1
 
     def write(self) -> None:
-        """While the store is down, what was gathered stays."""
+        """While the store is down, what was gathered stays.
+
+        While there is traffic, this is also where the process asks whether the refusals that it
+        remembers still hold, so that no refused request has to.
+        """
         try:
             self._send_all()
             self._taken.extend(self._take())
-            self._send_all()
+            if self._taken:
+                self._send_all()
+                _confirm_refusals()
         except RedisError as error:
             if not self._is_down:
                 logger.warning("The store did not take the counts (%s); keeping them.", error)
@@ -240,6 +249,11 @@ def _sums(
     for (hour, client), count in clients.items():
         sums[CLIENTS_BY_HOUR, hour][client] += count
     return [(*of, field, count) for of, fields in sums.items() for field, count in fields.items()]
+
+
+def _confirm_refusals() -> None:
+    read_at = time.monotonic()
+    refusals.confirm(changes.read(get_redis_connection("default")), read_at)
 
 
 def _add(

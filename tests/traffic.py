@@ -29,16 +29,21 @@ async def all_at_once(port: int, requests: Sequence[bytes]) -> list[int]:
 
 @dataclass
 class Connection:
-    """A kept-alive connection."""
+    """A kept-alive connection, opened anew when the server says that it closes it."""
 
+    port: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    is_closed: bool = False
 
     @classmethod
     async def open(cls, port: int) -> Connection:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+        return cls(port, *await asyncio.open_connection("127.0.0.1", port))
 
     async def ask(self, request: bytes) -> int:
+        if self.is_closed:
+            self.writer.close()
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         self.writer.write(request)
         return await self.status()
 
@@ -46,4 +51,5 @@ class Connection:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
         await self.reader.readexactly(int(fields["content-length"]))
+        self.is_closed = fields["connection"] == "close"
         return int(head[0].split()[1])

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
-from throttling import round_trips
+from throttling import changes, round_trips
 from throttling.rates import InvalidRateLimit, RateLimit
 from throttling.round_trips import RoundTrips, packed
 
@@ -103,12 +103,25 @@ class SlidingWindowCounter:
         )
 
     def reset(self, identifier: str) -> None:
-        """Forget what the identifier has used under this rate limit."""
+        """Forget what the identifier has used. Processes that remember a refusal take a second."""
         self.connection.delete(self.key(identifier))
+        changes.announce(self.connection)
 
     def _call(
         self, identifier: str, keys: Sequence[str], cost: int
     ) -> tuple[Decision, list[bytes | None]]:
+        replies = self._round_trip(self._evalsha(identifier, cost) + _reads(keys), 1 + len(keys))
+        if isinstance(replies[0], NoScriptError):
+            # Refused before it ran, so nothing was counted; EVAL stores the script as well.
+            evaluate = packed(b"EVAL", SCRIPT.encode(), b"1", *self._arguments(identifier, cost))
+            replies[:1] = self._round_trip(evaluate, 1)
+        reply, *values = _unless_errors(replies)
+        return _decision(reply), values
+
+    def _evalsha(self, identifier: str, cost: int) -> bytes:
+        return packed(b"EVALSHA", SCRIPT_SHA.encode(), b"1", *self._arguments(identifier, cost))
+
+    def _arguments(self, identifier: str, cost: int) -> list[bytes]:
         rate = self.rate
         arguments = [
             self.key(identifier).encode(),
@@ -116,14 +129,38 @@ class SlidingWindowCounter:
         ]
         if self._clock is not None:
             arguments.append(b"%d" % self._clock())
-        reads = b"".join([packed(b"GET", key.encode()) for key in keys])
-        hit = packed(b"EVALSHA", SCRIPT_SHA.encode(), b"1", *arguments)
-        reply, *values = self._round_trip(hit + reads, 1 + len(keys))
-        if isinstance(reply, NoScriptError):
-            # Refused before it ran, so nothing was counted; EVAL stores the script as well.
-            [reply] = self._round_trip(packed(b"EVAL", SCRIPT.encode(), b"1", *arguments), 1)
-        for answer in (reply, *values):
-            if isinstance(answer, Exception):
-                raise answer
-        remaining, retry_after, reset_after = _REPLY.unpack(reply)
-        return Decision(not retry_after, remaining, retry_after / 1000, reset_after / 1000), values
+        return arguments
+
+
+Hit: TypeAlias = tuple[SlidingWindowCounter, str]
+"""A counter, and the identifier whose hit it counts."""
+
+
+def hit_together(
+    hits: Sequence[Hit], keys: Sequence[str]
+) -> tuple[list[Decision], list[bytes | None]]:
+    """Hits of one unit each, on counters of one connection, in one round trip, and other keys read.
+
+    Each is decided as if it were alone, in this order. Raises RedisError: NoScriptError when the
+    store has to be given the script first and nothing was counted.
+    """
+    commands = b"".join([counter._evalsha(identifier, 1) for counter, identifier in hits])
+    round_trip = hits[0][0]._round_trip
+    replies = _unless_errors(round_trip(commands + _reads(keys), len(hits) + len(keys)))
+    return [_decision(reply) for reply in replies[: len(hits)]], replies[len(hits) :]
+
+
+def _reads(keys: Sequence[str]) -> bytes:
+    return b"".join([packed(b"GET", key.encode()) for key in keys])
+
+
+def _unless_errors(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _decision(reply: bytes) -> Decision:
+    remaining, retry_after, reset_after = _REPLY.unpack(reply)
+    return Decision(not retry_after, remaining, retry_after / 1000, reset_after / 1000)

@@ -7,13 +7,14 @@ throttling.views.RateLimitedView, those with `before_authentication` run before 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Final, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
@@ -21,16 +22,58 @@ from rest_framework.throttling import BaseThrottle
 
 from throttling.addresses import client_identity
 from throttling.headers import AppliedLimit
-from throttling.limiter import Decision, RateLimit, SlidingWindowCounter
+from throttling.limiter import Decision, Hit, RateLimit, SlidingWindowCounter, hit_together
 from throttling.outage import Breaker, LocalCounter, share_of
 from throttling.refusals import RememberedRefusals
 
 APPLIED: Final = "throttling.applied"
 """The META entry with the limits applied to a request so far, a list of AppliedLimit."""
 
+ASKED_AHEAD: Final = "throttling.asked_ahead"
+"""The META entry with an Asked: the first hit of this request, if that was asked for before."""
+
 breaker = Breaker()
 local_counter = LocalCounter()
 refusals = RememberedRefusals(capacity=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the store said to a hit on `key`: the decision, None without an answer."""
+
+    key: str
+    decision: Decision | None
+    values: list[bytes | None]
+
+
+def ask(hits: Sequence[Hit], keys: Sequence[str]) -> list[Asked]:
+    """All hits in one round trip, and the values of `keys`, which go with each of them.
+
+    Refusals are remembered. While the breaker is open nothing is asked.
+    """
+    names = [counter.key(identifier) for counter, identifier in hits]
+    if not breaker.may_ask():
+        return [Asked(name, None, []) for name in names]
+    asked_at = time.monotonic()
+    try:
+        decisions, values = _hit(hits, keys)
+    except RedisError as error:
+        breaker.failed(error)
+        return [Asked(name, None, []) for name in names]
+    breaker.answered()
+    for name, decision in zip(names, decisions, strict=True):
+        if not decision.allowed:
+            refusals.remember(name, decision, asked_at)
+    return [Asked(name, decision, values) for name, decision in zip(names, decisions, strict=True)]
+
+
+def _hit(hits: Sequence[Hit], keys: Sequence[str]) -> tuple[list[Decision], list[bytes | None]]:
+    try:
+        return hit_together(hits, keys)
+    except NoScriptError:
+        [(counter, identifier), *others] = hits
+        decision, values = counter.hit_and_read(identifier, keys)
+        return [decision, *(hit_together(others, ())[0] if others else [])], values
 
 
 class StoreUnavailable(APIException):
@@ -75,40 +118,43 @@ class SlidingWindowThrottle(BaseThrottle):
         return parse_rate(rate) if rate is not None else None
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        rate = self.get_rate(request, view)
-        identifier = self.get_identifier(request, view) if rate else None
-        if rate is None or identifier is None:
+        limited = self.limited(request, view)
+        if limited is None:
             return True
-        self.decision = self._decide(request, f"{self.scope}:{identifier}", rate)
+        identifier, rate = limited
+        self.decision = self._decide(request, *self.hit_on(identifier, rate))
         applied = AppliedLimit(self.scope, identifier, rate, self.decision)
         request.META.setdefault(APPLIED, []).append(applied)
         return self.decision.allowed
+
+    def limited(self, request: Request, view: Any) -> tuple[str, RateLimit] | None:
+        """Who is limited by this request and to what; None when it is not limited."""
+        rate = self.get_rate(request, view)
+        identifier = self.get_identifier(request, view) if rate else None
+        return None if rate is None or identifier is None else (identifier, rate)
+
+    def hit_on(self, identifier: str, rate: RateLimit) -> Hit:
+        return limiter_for(rate), f"{self.scope}:{identifier}"
 
     def wait(self) -> float | None:
         """Seconds until the same request would be admitted."""
         return self.decision.retry_after
 
-    def _decide(self, request: Request, identifier: str, rate: RateLimit) -> Decision:
-        limiter = limiter_for(rate)
+    def _decide(self, request: Request, limiter: SlidingWindowCounter, identifier: str) -> Decision:
         key = limiter.key(identifier)
-        asked_at = time.monotonic()
-        remembered = refusals.recall(key, asked_at)
-        if remembered is not None:
-            return remembered
-        if breaker.may_ask():
-            try:
-                decision, values = limiter.hit_and_read(identifier, list(self.read_along.values()))
-            except RedisError as error:
-                breaker.failed(error)
-            else:
-                breaker.answered()
-                for name, value in zip(self.read_along, values, strict=True):
-                    request.META[name] = value or b""
-                if not decision.allowed:
-                    refusals.remember(key, decision, asked_at)
-                return decision
-        request.META.update(dict.fromkeys(self.read_along))
-        return decide_without_store(identifier, rate)
+        # First: another request that was asked together with this one may have been refused since.
+        asked: Asked | None = request.META.pop(ASKED_AHEAD, None)
+        if asked is None or asked.key != key:
+            remembered = refusals.recall(key, time.monotonic())
+            if remembered is not None:
+                return remembered
+            [asked] = ask([(limiter, identifier)], list(self.read_along.values()))
+        if asked.decision is None:
+            request.META.update(dict.fromkeys(self.read_along))
+            return decide_without_store(identifier, limiter.rate)
+        for name, value in zip(self.read_along, asked.values, strict=True):
+            request.META[name] = value or b""
+        return asked.decision
 
 
 class AddressThrottle(SlidingWindowThrottle):

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.test import Client
+from redis import Redis
 
 from apikeys.models import ApiKey
 from tests.servers import Server, gunicorn, wait_for
 from tests.traffic import Connection, all_at_once, get
+from throttling.limiter import RateLimit, SlidingWindowCounter
 
 
 @pytest.fixture
@@ -69,6 +73,58 @@ def test_no_request_that_starts_after_a_revocation_is_accepted(
         assert 200 in before
         assert len(after) >= 10
         assert set(after) == {401}
+
+
+@pytest.fixture
+def one_a_minute(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
+    rate = {"IP_RATE_LIMIT": "1/60s"}
+    with gunicorn(tmp_path, workers=2, TRUSTED_PROXIES="127.0.0.1", **rate) as running:
+        yield running
+
+
+def test_a_flood_of_refusals_asks_nothing_of_the_store(
+    one_a_minute: Server, issued: tuple[ApiKey, str], store: Redis
+) -> None:
+    """Beside the flush of the counts, with which each process asks whether its refusals hold."""
+    flood = [get(issued[1], "198.51.100.1")] * 8
+    with hammering(one_a_minute.port, flood) as outcomes:
+        wait_for(lambda: flushes(store) >= 4)  # Both processes know, and that it still holds.
+        began = len(outcomes)
+        commands = commands_until(lambda: len(outcomes) > began + 3_000)
+    assert [status for _, status in outcomes].count(200) == 1
+    others = [line for line in commands if "{traffic}:" not in line]
+    assert len(others) < len(commands)
+    assert {line.split()[0] for line in others} <= {"GET", "MULTI", "EXEC", "UNWATCH"}
+    assert [line for line in others if line.startswith("GET")] == [
+        line for line in others if line == "GET throttling:changes"
+    ]
+
+
+def flushes(store: Redis) -> int:
+    numbers = store.mget(store.keys("{traffic}:flushed:*") or ["none"])
+    return sum(int(number or 0) for number in numbers)
+
+
+def commands_until(enough: Callable[[], bool]) -> list[str]:
+    """What the store is asked meanwhile; a second without anything fails the test."""
+    client: Any = Redis.from_url(settings.REDIS_URL, socket_timeout=2)
+    commands = []
+    with client.monitor() as monitor:
+        while not enough():
+            commands.append(monitor.next_command()["command"])
+    return commands
+
+
+def test_a_reset_takes_effect_on_a_flood_within_a_second(
+    one_a_minute: Server, issued: tuple[ApiKey, str], store: Redis
+) -> None:
+    flood = [get(issued[1], "198.51.100.1")] * 4
+    with hammering(one_a_minute.port, flood) as outcomes:
+        wait_for(lambda: flushes(store) >= 4)
+        reset_at = time.monotonic()
+        SlidingWindowCounter(RateLimit.parse("1/60s")).reset("ip:198.51.100.1")
+        wait_for(lambda: [status for _, status in outcomes].count(200) == 2, seconds=5)
+        assert time.monotonic() - reset_at < 1.5  # The machine is as busy as the flood makes it.
 
 
 def wait_for_more(outcomes: list[tuple[float, int]], count: int) -> None:

@@ -469,7 +469,7 @@ def test_a_process_writes_once_a_second_without_being_asked(store: Redis) -> Non
     counted.note(Outcome.ADMITTED, KEY, None)
     wait_for(lambda: counts_by_outcome(store) == {"admitted": 1}, seconds=5)
     counted.stop()
-    assert Traffic().flush_seconds == 1
+    assert Traffic().flush_seconds <= 1
 
 
 def run(program: str) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
-from hello_project.gunicorn_worker import LONGEST_HEAD, REQUESTS_A_CONNECTION, Connection, Worker
+from apikeys.models import ApiKey
+from hello_project.gunicorn_connection import LONGEST_HEAD, Connection
+from hello_project.gunicorn_worker import REQUESTS_A_CONNECTION, Worker
 from tests.servers import Server, gunicorn
+from tests.traffic import get
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CLOSE = LIVEZ.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -174,6 +180,78 @@ def test_tls_is_refused_with_what_to_do(tmp_path: Path, transactional_db: None) 
     assert failure.value.msg == (
         "gunicorn ended with 1: This worker speaks no TLS: put a proxy in front that does.\n"
     )
+
+
+# Limits asked for ahead
+
+
+@contextmanager
+def kept(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that the worker has accepted and answered once."""
+    with ExitStack() as open_connections:
+        connections = [open_connections.enter_context(connect(server)) for _ in range(count)]
+        for connection in connections:
+            connection.sendall(LIVEZ)
+            answer(connection)
+        yield connections
+
+
+def send_together(
+    server: Server, connections: Sequence[socket.socket], requests: Sequence[bytes]
+) -> list[int]:
+    """The statuses. The only worker is stopped meanwhile, so that it finds all of them at once."""
+    master = server.process.pid
+    worker = int(Path(f"/proc/{master}/task/{master}/children").read_text())
+    os.kill(worker, signal.SIGSTOP)
+    for connection, sent in zip(connections, requests, strict=True):
+        connection.sendall(sent)
+    os.kill(worker, signal.SIGCONT)
+    return [int(answer(connection).split(b" ")[1]) for connection in connections]
+
+
+def test_requests_that_arrive_together_share_round_trips_and_are_decided_exactly(
+    issued: tuple[ApiKey, str], tmp_path: Path, store: Redis
+) -> None:
+    clients = [f"198.51.100.{number % 10}" for number in range(40)]
+    requests = [get(issued[1], client) for client in clients]
+    with (
+        gunicorn(tmp_path, workers=1, TRUSTED_PROXIES="127.0.0.1") as server,
+        kept(server, len(clients)) as connections,
+    ):
+        reads = int(store.info("stats")["total_reads_processed"])
+        statuses = send_together(server, connections, requests)
+        reads = int(store.info("stats")["total_reads_processed"]) - reads
+    assert sorted(statuses) == [200] * 30 + [429] * 10
+    # Two for the forty hits; connecting, loading the script and the key, and INFO read as well.
+    assert reads < 20
+
+
+def test_of_200_kept_connections_over_4_workers_exactly_3_requests_are_admitted(
+    server: Server, issued: tuple[ApiKey, str]
+) -> None:
+    with kept(server, 200) as connections:
+        for trial in range(20):
+            for connection in connections:
+                connection.sendall(get(issued[1], f"198.51.100.{trial}"))
+            statuses = [int(answer(connection).split(b" ")[1]) for connection in connections]
+            assert sorted(statuses) == [200] * 3 + [429] * 197, trial
+
+
+def test_an_application_that_cannot_be_asked_ahead_answers_all_the_same(
+    issued: tuple[ApiKey, str], tmp_path: Path
+) -> None:
+    requests = [get(issued[1], f"192.0.2.{client}", "/unaskable") for client in range(5)]
+    with (
+        gunicorn(
+            tmp_path,
+            workers=1,
+            TRUSTED_PROXIES="127.0.0.1",
+            DJANGO_SETTINGS_MODULE="tests.hello_project.extra_settings",
+        ) as server,
+        kept(server, len(requests)) as connections,
+    ):
+        assert send_together(server, connections, requests) == [200] * 5
+        assert "Could not ask ahead" in server.log.read_text()
 
 
 # What is waited for, without a server

@@ -35,3 +35,36 @@ def test_the_oldest_give_way_when_there_are_too_many() -> None:
     assert refusals.recall("a", now=100.1) is None
     assert refusals.recall("b", now=100.1) is not None
     assert refusals.recall("c", now=100.1) is not None
+
+
+def test_a_confirmed_refusal_lasts_as_long_as_the_store_would_refuse() -> None:
+    refusals = RememberedRefusals(10)
+    refusals.confirm(7, read_at=99.5)
+    refusals.remember("client", REFUSAL, asked_at=100.0)
+    for moment in (100.5, 101.5, 102.5, 103.5, 104.5):
+        refusals.confirm(7, read_at=moment)
+        assert refusals.recall("client", now=moment + 0.4) is not None
+    assert refusals.recall("client", now=105.0) is None
+
+
+def test_a_change_by_an_operator_makes_all_refusals_forgotten() -> None:
+    refusals = RememberedRefusals(10)
+    refusals.confirm(7, read_at=99.5)
+    refusals.remember("client", REFUSAL, asked_at=100.0)
+    refusals.confirm(8, read_at=100.4)
+    assert refusals.recall("client", now=100.5) is None
+
+
+def test_the_first_confirmation_may_have_missed_a_change_and_confirms_nothing_older() -> None:
+    refusals = RememberedRefusals(10)
+    refusals.remember("client", REFUSAL, asked_at=100.0)
+    refusals.confirm(7, read_at=100.4)
+    assert refusals.recall("client", now=100.5) is None
+
+
+def test_without_another_confirmation_the_store_is_asked_again() -> None:
+    refusals = RememberedRefusals(10)
+    refusals.confirm(7, read_at=99.5)
+    refusals.remember("client", REFUSAL, asked_at=100.0)
+    assert refusals.recall("client", now=101.4) is not None
+    assert refusals.recall("client", now=101.5) is None
