@@ -46,11 +46,16 @@ def ask_ahead(
 
 
 def _hit_to_ask(throttle: SlidingWindowThrottle, view: Any, meta: Mapping[str, Any]) -> Hit | None:
-    request = HttpRequest()
-    request.META = dict(meta)
-    limited = throttle.limited(cast("Request", request), view)
+    limited = throttle.limited(cast("Request", _Expected(meta)), view)
     if limited is None:
         return None
     limiter, identifier = throttle.hit_on(*limited)
     is_refused = refusals.recall(limiter.key(identifier), time.monotonic()) is not None
     return None if is_refused else (limiter, identifier)
+
+
+class _Expected(HttpRequest):
+    """As much of a request as its META is known to hold; the rest of it is not there yet."""
+
+    def __init__(self, meta: Mapping[str, Any]) -> None:
+        self.META = dict(meta)
