@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +15,8 @@ from apikeys.models import ApiKey
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 60.0
+KEYS_A_TRANSACTION: Final = 500
+"""So that whoever waits to write to the database waits for milliseconds."""
 
 
 class LastUsed(FlushedInBackground):
@@ -34,9 +37,11 @@ class LastUsed(FlushedInBackground):
         if not moments:
             return
         try:
-            with transaction.atomic():
-                for key_id, at in moments.items():
-                    ApiKey.objects.record_use(key_id, at)
+            for key_ids in _parts(sorted(moments)):
+                with transaction.atomic():
+                    ApiKey.objects.record_uses({key_id: moments[key_id] for key_id in key_ids})
+                for key_id in key_ids:
+                    del moments[key_id]
         except Error:
             logger.warning("When keys were last used could not be saved.", exc_info=True)
             with self._lock:
@@ -51,6 +56,11 @@ class LastUsed(FlushedInBackground):
             super().flush_unattended()
         finally:
             connection.close()
+
+
+def _parts(key_ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(key_ids), KEYS_A_TRANSACTION):
+        yield key_ids[start : start + KEYS_A_TRANSACTION]
 
 
 last_used = LastUsed()

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import models, transaction
-from django.db.models import Q
+from django.db import connections, models, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from apikeys import generation, keys
 
 SET_FORWARD: Final = frozenset({"revoked_at", "revoked_reason", "last_used_at"})
-"""Fields of a key that `revoke` and `record_use` write, and `save` does not write again."""
+"""Fields of a key that `revoke` and `record_uses` write, and `save` does not write again."""
 
 
 def validate_rate(notation: str) -> None:
@@ -46,13 +45,22 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         raise_generation_after_commit(must=False)
         return created
 
-    def record_use(self, key_id: str, at: datetime) -> None:
-        """Not a change that any process has to hear of. The latest of several moments stays."""
-        earlier = Q(last_used_at=None) | Q(last_used_at__lt=at)
-        self.filter(earlier, pk=key_id)._update_without_raising(last_used_at=at)
+    def record_uses(self, moments: Mapping[str, datetime]) -> None:
+        """When keys were used, by their ids. The latest of several moments stays.
 
-    def _update_without_raising(self, **values: Any) -> int:
-        return super().update(**values)
+        Not a change that any process has to hear of. By hand, because one UPDATE after the other
+        through the ORM takes ten times as long, and many keys may have been used.
+        """
+        with connections[self.db].cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE {self.model._meta.db_table} SET last_used_at = %s"  # noqa: S608
+                " WHERE id = %s AND (last_used_at IS NULL OR last_used_at < %s)",
+                [(at, key_id, at) for at, key_id in self._adapted(moments)],
+            )
+
+    def _adapted(self, moments: Mapping[str, datetime]) -> list[tuple[Any, str]]:
+        adapt = connections[self.db].ops.adapt_datetimefield_value
+        return [(adapt(at), key_id) for key_id, at in moments.items()]
 
 
 # mypy takes no base class that a call returns.

@@ -36,6 +36,8 @@ class Target:
     make_key: Callable[[Mapping[str, str]], str] | None = None
     """Makes the database and a key in it; None: the key is one whose digest the app is given."""
     cwd: Path = _APPS
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of the environment, beside what every target is given."""
 
     @property
     def is_limited(self) -> bool:
@@ -46,7 +48,7 @@ class Target:
         return self.cwd == PROJECT
 
     def environment(self, folder: Path, key: str, rate: str, store_url: str) -> dict[str, str]:
-        shared = {"REDIS_URL": store_url, "WEB_CONCURRENCY": str(WORKERS)}
+        shared = {"REDIS_URL": store_url, "WEB_CONCURRENCY": str(WORKERS)} | dict(self.variables)
         if self.is_ours:
             return shared | _project_settings(folder, rate)
         digest = hashlib.sha256(key.encode()).hexdigest()
@@ -72,6 +74,12 @@ def _project_settings(folder: Path, rate: str) -> dict[str, str]:
 def _gunicorn(app: str) -> Callable[[int], list[str]]:
     options = f"-c gunicorn.conf.py --workers {WORKERS} {app}:application"
     return lambda port: _module("gunicorn", f"--bind 127.0.0.1:{port} {options}")
+
+
+def _gunicorn_with_our_worker(app: str) -> Callable[[int], list[str]]:
+    worker = f"--pythonpath {PROJECT} --worker-class hello_project.gunicorn_worker.Worker"
+    command = _gunicorn(app)
+    return lambda port: [*command(port)[:-1], *worker.split(), "--keep-alive=75", command(port)[-1]]
 
 
 def _uvicorn(app: str) -> Callable[[int], list[str]]:
@@ -116,6 +124,12 @@ TARGETS: Final = [
     ),
     REFERENCE,
     Target(
+        "drf-our-worker",
+        "DRF alone, on this project's worker",
+        server="gunicorn",
+        command=_gunicorn_with_our_worker("bare_drf"),
+    ),
+    Target(
         "drf-api-key",
         "DRF throttle, djangorestframework-api-key",
         server="gunicorn",
@@ -124,6 +138,17 @@ TARGETS: Final = [
         command=_gunicorn("drf_api_key"),
         key_header="Authorization: Api-Key {key}",
         make_key=_from_script("drf_api_key"),
+    ),
+    Target(
+        "drf-api-key-kept",
+        "the same, its database kept open",
+        server="gunicorn",
+        counting="a list of the hits, read and then written",
+        key_check="a query",
+        command=_gunicorn("drf_api_key"),
+        key_header="Authorization: Api-Key {key}",
+        make_key=_from_script("drf_api_key"),
+        variables=(("KEEP_DATABASE_OPEN", "1"),),
     ),
     Target(
         "drf-token",

@@ -75,8 +75,11 @@ class SlidingWindowCounter:
         return round_trips.over(self.connection.connection_pool)
 
     def key(self, identifier: str) -> str:
-        """The store's key; the braces keep all of an identifier's keys on one Cluster node."""
-        return f"rl:{{{identifier}}}{self.rate.limit}/{self.rate.window_ms}"
+        """The store's key; the braces keep all of an identifier's keys on one Cluster node.
+
+        Short: with an IPv4 address it fits into the 32 bytes that a store's allocator gives it.
+        """
+        return f"rl:{{{identifier}}}{self.rate.shortest}"
 
     def hit(self, identifier: str, cost: int = 1) -> Decision:
         """Count a hit of `cost` units if it fits. One round trip.

@@ -38,6 +38,8 @@ class RateLimit:
     window_ms: int = field(init=False, repr=False, compare=False)
     slot_ms: int = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
+    shortest: str = field(init=False, repr=False, compare=False)
+    """The notation with the largest unit, the same for equal rate limits."""
     _notation: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +53,9 @@ class RateLimit:
         object.__setattr__(self, "window_ms", window_ms)
         object.__setattr__(self, "slot_ms", slot_ms)
         object.__setattr__(self, "slots", -(-window_ms // slot_ms))
-        object.__setattr__(self, "_notation", f"{self.limit}/{window_ms // _UNIT_MS[unit]}{unit}")
+        shortest = f"{self.limit}/{window_ms // _UNIT_MS[unit]}{unit}"
+        object.__setattr__(self, "shortest", shortest)
+        object.__setattr__(self, "_notation", shortest)
 
     @classmethod
     def parse(cls, notation: str) -> RateLimit:

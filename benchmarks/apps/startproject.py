@@ -42,12 +42,12 @@ SETTINGS = {
     "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
 }
 
-# A file of SQLite, a connection kept open, and no wait for the disk.
+# A file of SQLite, opened for each request unless Django is told otherwise; no wait for the disk.
 SQLITE = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DATABASE"),
-        "CONN_MAX_AGE": None,
+        "CONN_MAX_AGE": None if os.environ.get("KEEP_DATABASE_OPEN") else 0,
         "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"},
     }
 }

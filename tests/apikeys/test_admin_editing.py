@@ -83,7 +83,7 @@ def test_only_four_fields_can_be_edited(operator: Client, issued: Issued) -> Non
 def meanwhile(notation: str) -> None:
     """A validator of rates that stands for what happens while a form is being validated."""
     for key in ApiKey.objects.all():
-        ApiKey.objects.record_use(key.pk, datetime(2030, 1, 1, tzinfo=UTC))
+        ApiKey.objects.record_uses({key.pk: datetime(2030, 1, 1, tzinfo=UTC)})
         key.revoke("meanwhile")
 
 

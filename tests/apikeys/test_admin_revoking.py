@@ -35,7 +35,7 @@ def two_keys() -> list[Issued]:
 def test_asking_to_revoke_shows_the_keys_and_changes_nothing(
     operator: Client, two_keys: list[Issued]
 ) -> None:
-    ApiKey.objects.record_use(two_keys[0][0].pk, datetime(2030, 5, 17, 8, 0, tzinfo=UTC))
+    ApiKey.objects.record_uses({two_keys[0][0].pk: datetime(2030, 5, 17, 8, 0, tzinfo=UTC)})
     before = list(ApiKey.objects.values()), number()
     ids = f"{two_keys[0][0].pk}+{two_keys[1][0].pk}"
     for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"):

@@ -103,7 +103,7 @@ def test_a_change_that_is_rolled_back_does_not_raise_the_number(
 
 def test_writing_down_a_use_raises_nothing(issued: Issued) -> None:
     before = number()
-    ApiKey.objects.record_use(issued[0].pk, timezone.now())
+    ApiKey.objects.record_uses({issued[0].pk: timezone.now()})
     issued[0].refresh_from_db()
     assert issued[0].last_used_at is not None
     assert number() == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.client import HTTPConnection
@@ -11,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys import generation
-from apikeys.last_used import LastUsed, last_used
+from apikeys.last_used import KEYS_A_TRANSACTION, LastUsed, last_used
 from apikeys.models import ApiKey
 from hello_project import children
 from tests.apikeys.conftest import Ask, Issued
@@ -26,7 +27,9 @@ def moments() -> Iterator[LastUsed]:
 
 
 def updates(queries: CaptureQueriesContext) -> int:
-    return sum(query["sql"].startswith("UPDATE") for query in queries.captured_queries)
+    """One after the other, `executemany` is logged as "2 times: UPDATE …"."""
+    logged = [re.match(r"(?:(\d+) times: )?UPDATE", query["sql"]) for query in queries]
+    return sum(int(match[1] or 1) for match in logged if match)
 
 
 def test_a_use_is_written_down_at_the_next_flush(moments: LastUsed, issued: Issued) -> None:
@@ -70,6 +73,22 @@ def test_many_uses_are_one_write_a_key(moments: LastUsed, issued: Issued) -> Non
     assert len(queries) == 0
     for key in ApiKey.objects.all():
         assert key.last_used_at == start + timedelta(seconds=49)
+
+
+def test_many_keys_take_transactions_short_enough_for_others_to_write_between(
+    moments: LastUsed, transactional_db: None
+) -> None:
+    at = timezone.now()
+    keys = [ApiKey(name="many") for _ in range(2 * KEYS_A_TRANSACTION + 1)]
+    for key in keys:
+        key.make_secret()
+        moments.note(key.pk, at)
+    ApiKey.objects.bulk_create(keys)
+    with CaptureQueriesContext(connection) as queries:
+        moments.flush()
+    assert [query["sql"] for query in queries].count("COMMIT") == 3
+    assert updates(queries) == len(keys)
+    assert ApiKey.objects.filter(last_used_at=at).count() == len(keys)
 
 
 def test_writing_it_down_makes_no_process_load_its_records_anew(

@@ -122,12 +122,12 @@ def status(asked: Asked) -> int:
 
 def test_what_was_asked_for_another_client_is_not_gone_by(store: Redis) -> None:
     refusal = Decision(False, 0, 9.0, 9.0)
-    assert status(Asked("rl:{ip:192.0.2.2}2/10000", refusal, [])) == 200
-    assert status(Asked("rl:{ip:192.0.2.1}2/10000", refusal, [])) == 429
+    assert status(Asked("rl:{ip:192.0.2.2}2/10s", refusal, [])) == 200
+    assert status(Asked("rl:{ip:192.0.2.1}2/10s", refusal, [])) == 429
 
 
 def test_without_the_store_each_of_them_is_decided_by_the_process(store: Redis) -> None:
-    unanswered = Asked("rl:{ip:192.0.2.1}2/10000", None, [])
+    unanswered = Asked("rl:{ip:192.0.2.1}2/10s", None, [])
     statuses = [status(unanswered) for _ in range(3)]
     assert statuses[0] == 200
     assert statuses[-1] == 429

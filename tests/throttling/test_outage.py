@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.db.models import QuerySet
 from django.test import override_settings
+from django.utils import timezone
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -116,10 +118,8 @@ def test_allow_admits_but_still_authenticates(api: APIClient, issued: tuple[ApiK
     with override_settings(STORE_FAILURE="allow"):
         assert statuses(api, issued[1], 5) == [200] * 5
         assert statuses(api, "wrong", 1) == [401]
-        issued[0].revoked_at = issued[0].created_at
-        ApiKey.objects.filter(pk=issued[0].pk)._update_without_raising(
-            revoked_at=issued[0].created_at
-        )
+        # Django's own update: ours would tell the store, which is not there.
+        QuerySet.update(ApiKey.objects.filter(pk=issued[0].pk), revoked_at=timezone.now())
         assert statuses(api, issued[1], 1) == [401]
 
 
