@@ -1,7 +1,7 @@
 """What became of the requests, counted for operators and off the hot path.
 
-Each process gathers in memory and once a second writes what is new into the store, in transactions
-of at most 500 counts. One hash tag keeps all of it on one shard:
+Each process gathers in memory and once a second writes what is new into the store, by calls of
+traffic.lua with at most 500 counts each. One hash tag keeps all of it on one shard:
 
 | key | what | kept after the last write |
 |---|---|---|
@@ -10,16 +10,15 @@ of at most 500 counts. One hash tag keeps all of it on one shard:
 | `{traffic}:keys:hour:<hours since 1970>` | hash, `<key id> <outcome>` -> requests | 26 hours |
 | `{traffic}:keys:day:<days since 1970>` | hash, `<key id> <outcome>` -> requests | 32 days |
 | `{traffic}:refused:<hours since 1970>` | sorted set, client by its refusals, 1,000 | 26 hours |
-| `{traffic}:flushed:<process>` | string, the number of that process's last transaction | 1 hour |
+| `{traffic}:flushed:<process>` | string, the number of that process's last call | 1 hour |
 
 A client that falls out of the 1,000 most refused begins again at 0, so a score may be too low,
 never too high.
 
-Every request is counted exactly once, whatever becomes of an answer of the store. A transaction
-also writes its own number; one that failed is sent again under the same number, unless that is
-found written. The key of the number is watched from before it is read, so that of a transaction
-and its repetition, in whatever order they reach the store, one is void. Two things can make it
-twice: a store that was emptied between the two, and one that was out of reach for over an hour.
+Every request is counted exactly once, whatever becomes of an answer of the store: a call that
+failed is sent again under the same number, and the script knows the numbers that it has written.
+Two things can make it twice: a store that was emptied between the two, and one that was out of
+reach for over an hour.
 
 While the store is down nothing is lost and memory grows slowly: by an entry for each outcome a
 minute, and by one for each pair of key and outcome an hour; the clients are bounded.
@@ -31,12 +30,13 @@ import logging
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
@@ -47,11 +47,13 @@ from throttling.throttles import refusals
 
 logger = logging.getLogger(__name__)
 
+SCRIPT: Final = Path(__file__).with_suffix(".lua").read_text()
+
 FLUSH_SECONDS: Final = 0.9
 """What an operator changes is to take effect within a second, and the flush notices it."""
 LAST_TRIES: Final = 5
 LAST_TRIES_APART: Final = 0.1
-COUNTS_A_TRANSACTION: Final = 500
+COUNTS_A_CALL: Final = 500
 CLIENTS_BETWEEN_FLUSHES: Final = 10_000
 CLIENTS_KEPT: Final = 1_000
 NUMBER_LIFETIME: Final = 3600
@@ -96,6 +98,8 @@ class Series:
 
     name: str
     lifetime: int
+    kind: str = "hash"
+    """The store's type of value, "hash" or "zset"."""
 
     def key(self, period: int) -> str:
         return f"{{traffic}}:{self.name}:{period}"
@@ -105,7 +109,7 @@ OUTCOMES_BY_MINUTE: Final = Series("minute", 2 * 3600)
 OUTCOMES_BY_HOUR: Final = Series("hour", 31 * 86_400)
 KEYS_BY_HOUR: Final = Series("keys:hour", 26 * 3600)
 KEYS_BY_DAY: Final = Series("keys:day", 32 * 86_400)
-CLIENTS_BY_HOUR: Final = Series("refused", 26 * 3600)
+CLIENTS_BY_HOUR: Final = Series("refused", 26 * 3600, "zset")
 
 Counts: TypeAlias = list[tuple[Series, int, str, int]]
 """Series, period, field and what to add to it; all of one series and period in a row."""
@@ -118,7 +122,7 @@ class Traffic(FlushedInBackground):
     _keys: dict[tuple[int, str, str], int]
     _clients: dict[tuple[int, str], int]
     _taken: deque[Counts]
-    """What is still to be written, a transaction each. The first may have been sent already."""
+    """What is still to be written, a call each. The first may have been sent already."""
     _number: int
     """Of the first."""
     _is_down: bool
@@ -196,13 +200,13 @@ class Traffic(FlushedInBackground):
         self._clients = {}
 
     def _take(self) -> list[Counts]:
-        """What was gathered, now to be written, split into transactions."""
+        """What was gathered, now to be written, split into calls."""
         with self._lock:
             outcomes, keys, clients = self._outcomes, self._keys, self._clients
             self._forget()
         counts = _sums(outcomes, keys, clients)
-        starts = range(0, len(counts), COUNTS_A_TRANSACTION)
-        return [counts[start : start + COUNTS_A_TRANSACTION] for start in starts]
+        starts = range(0, len(counts), COUNTS_A_CALL)
+        return [counts[start : start + COUNTS_A_CALL] for start in starts]
 
     def _send_all(self) -> None:
         while self._taken:
@@ -212,15 +216,13 @@ class Traffic(FlushedInBackground):
 
     def _send(self, counts: Counts) -> None:
         """Raises RedisError: they are written, or not, or will be when the store gets to it."""
-        with get_redis_connection("default").pipeline(transaction=True) as pipeline:
-            pipeline.watch(self._number_key)
-            if int(pipeline.get(self._number_key) or 0) >= self._number:
-                return
-            pipeline.multi()
-            for (series, period), counted in groupby(counts, key=itemgetter(0, 1)):
-                _add(pipeline, series, series.key(period), counted)
-            pipeline.set(self._number_key, self._number, ex=NUMBER_LIFETIME)
-            pipeline.execute()
+        keys = [self._number_key]
+        arguments: list[str | int] = [self._number, NUMBER_LIFETIME, CLIENTS_KEPT]
+        for (series, period), group in groupby(counts, key=itemgetter(0, 1)):
+            fields = [part for _, _, field, count in group for part in (field, count)]
+            keys.append(series.key(period))
+            arguments += [series.kind, series.lifetime, len(fields) // 2, *fields]
+        get_redis_connection("default").register_script(SCRIPT)(keys, arguments)
 
     def _unwritten(self) -> int:
         """How many requests are counted in this process only."""
@@ -254,19 +256,6 @@ def _sums(
 def _confirm_refusals() -> None:
     read_at = time.monotonic()
     refusals.confirm(changes.read(get_redis_connection("default")), read_at)
-
-
-def _add(
-    pipeline: Any, series: Series, key: str, counted: Iterable[tuple[Series, int, str, int]]
-) -> None:
-    for _, _, field, count in counted:
-        if series is CLIENTS_BY_HOUR:
-            pipeline.zincrby(key, count, field)
-        else:
-            pipeline.hincrby(key, field, count)
-    if series is CLIENTS_BY_HOUR:
-        pipeline.zremrangebyrank(key, 0, -CLIENTS_KEPT - 1)
-    pipeline.expire(key, series.lifetime)
 
 
 traffic = Traffic()

@@ -17,6 +17,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from socket import AF_INET, inet_pton
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -36,27 +37,30 @@ def client_identity(peer: str, forwarded_for: str, trusted_proxies: Sequence[Net
     `peer` is the socket's address, `forwarded_for` the X-Forwarded-For header ("" when absent).
     Never raises: a malformed hop ends the walk at the last good one.
     """
-    client = _parse(peer)
+    client = _canonical(peer)
     if client is None:
         return UNKNOWN
     if forwarded_for and trusted_proxies:
         client = _walk(client, forwarded_for, trusted_proxies)
-    return _identity(client)
+    return _prefix(client) if ":" in client else client
 
 
-def _walk(client: Address, forwarded_for: str, trusted_proxies: Sequence[Network]) -> Address:
+def _walk(client: str, forwarded_for: str, trusted_proxies: Sequence[Network]) -> str:
     hops = forwarded_for.split(",")
-    while hops and any(client in network for network in trusted_proxies):
-        hop = _parse(hops.pop())
+    while hops and _is_in(client, trusted_proxies):
+        hop = _canonical(hops.pop())
         if hop is None:
             break
         client = hop
     return client
 
 
-@lru_cache(maxsize=8192)
-def _parse(hop: str) -> Address | None:
-    """An address as proxies write it: bare, with a port, in brackets, mapped or with a zone."""
+def _canonical(hop: str) -> str | None:
+    """An address as proxies write it: bare, with a port, in brackets, mapped or with a zone.
+
+    Not as an object of ipaddress, nor remembered: that would cost more than it takes to find out,
+    and memory with every new client.
+    """
     hop = hop.strip()
     if hop.startswith("["):
         hop, bracket, port = hop[1:].partition("]")
@@ -67,21 +71,35 @@ def _parse(hop: str) -> Address | None:
         if not _is_port(f":{port}"):
             return None
     try:
-        address = ip_address(hop)
+        inet_pton(AF_INET, hop)  # Takes the canonical form only.
+    except (OSError, ValueError):
+        return _canonical_ipv6(hop)
+    return hop
+
+
+def _canonical_ipv6(hop: str) -> str | None:
+    try:
+        address = IPv6Address(hop)
     except ValueError:
         return None
-    if isinstance(address, IPv6Address):
-        # Without the zone, which the sender of a link-local packet could vary.
-        return address.ipv4_mapped or IPv6Address(int(address))
-    return address
+    # Without the zone, which the sender of a link-local packet could vary.
+    return str(address.ipv4_mapped or IPv6Address(int(address)))
 
 
 def _is_port(text: str) -> bool:
     return text[0] == ":" and text[1:].isascii() and text[1:].isdigit() and len(text) <= 6
 
 
-@lru_cache(maxsize=8192)
-def _identity(client: Address) -> str:
-    if isinstance(client, IPv4Address):
-        return str(client)
+def _is_in(client: str, networks: Sequence[Network]) -> bool:
+    address = _address(client)
+    return any(address in network for network in networks)
+
+
+@lru_cache(maxsize=1024)
+def _address(canonical: str) -> Address:
+    """Of a hop that more hops came through, so of a proxy, mostly."""
+    return ip_address(canonical)
+
+
+def _prefix(client: str) -> str:
     return str(IPv6Network((client, 64), strict=False))
