@@ -80,7 +80,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
 
 
 def quota_exceeded_response(request: HttpRequest) -> HttpResponse:
-    """The same answer to a refusal as DRF's machinery gives, for a third of its cost."""
+    """DRF's answer to a refusal, without its exception, its translation and its rendering."""
     applied = request.META[APPLIED]
     seconds = retry_after(applied[-1].decision)
     return HttpResponse(
