@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from abc import ABC, abstractmethod
+from multiprocessing.util import Finalize
 from threading import Event, Lock, Thread
 from typing import Final
 from weakref import WeakSet
@@ -69,7 +69,8 @@ class FlushedInBackground(ABC):
                 return
             self._runs = True
         Thread(target=self._run, name=f"flush-{type(self).__name__}", daemon=True).start()
-        atexit.register(self.stop)
+        # Unlike atexit, also where multiprocessing ends the process, as granian's workers do.
+        Finalize(None, self.stop, exitpriority=0)
 
     def _run(self) -> None:
         while not self._stopping.wait(self.flush_seconds):

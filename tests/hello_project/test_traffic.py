@@ -450,6 +450,21 @@ def test_a_process_that_ends_in_order_has_written_its_counts(store: Redis) -> No
     assert counts_by_outcome(store) == {"admitted": 1}
 
 
+def test_a_child_of_multiprocessing_has_written_its_counts_when_it_ends(store: Redis) -> None:
+    """Which is how granian's workers end: without what atexit knows."""
+    run(
+        """
+        import multiprocessing
+        traffic.flush_seconds = 3600
+        fork = multiprocessing.get_context("fork")
+        child = fork.Process(target=traffic.note, args=("admitted", None, None))
+        child.start()
+        child.join()
+        """
+    )
+    assert counts_by_outcome(store) == {"admitted": 1}
+
+
 def test_a_forked_child_writes_its_own_counts_and_not_its_parents(store: Redis) -> None:
     run(
         """
