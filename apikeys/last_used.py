@@ -14,7 +14,8 @@ from apikeys.models import ApiKey
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 60.0
+FLUSH_SECONDS: Final = 10.0
+"""Short, since every key used meanwhile takes memory; most of the moments then change no row."""
 KEYS_A_TRANSACTION: Final = 500
 """So that whoever waits to write to the database waits for milliseconds."""
 

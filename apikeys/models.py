@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from django.conf import settings
@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from apikeys import generation, keys
 
+BETWEEN_WRITTEN_USES: Final = timedelta(minutes=1)
 SET_FORWARD: Final = frozenset({"revoked_at", "revoked_reason", "last_used_at"})
 """Fields of a key that `revoke` and `record_uses` write, and `save` does not write again."""
 
@@ -46,21 +47,21 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return created
 
     def record_uses(self, moments: Mapping[str, datetime]) -> None:
-        """When keys were used, by their ids. The latest of several moments stays.
+        """When keys were used, by their ids. Written when it is a minute later than what is there.
 
         Not a change that any process has to hear of. By hand, because one UPDATE after the other
         through the ORM takes ten times as long, and many keys may have been used.
         """
+        adapt = connections[self.db].ops.adapt_datetimefield_value
         with connections[self.db].cursor() as cursor:
             cursor.executemany(
                 f"UPDATE {self.model._meta.db_table} SET last_used_at = %s"  # noqa: S608
-                " WHERE id = %s AND (last_used_at IS NULL OR last_used_at < %s)",
-                [(at, key_id, at) for at, key_id in self._adapted(moments)],
+                " WHERE id = %s AND (last_used_at IS NULL OR last_used_at <= %s)",
+                [
+                    (adapt(at), key_id, adapt(at - BETWEEN_WRITTEN_USES))
+                    for key_id, at in moments.items()
+                ],
             )
-
-    def _adapted(self, moments: Mapping[str, datetime]) -> list[tuple[Any, str]]:
-        adapt = connections[self.db].ops.adapt_datetimefield_value
-        return [(adapt(at), key_id) for key_id, at in moments.items()]
 
 
 # mypy takes no base class that a call returns.

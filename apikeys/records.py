@@ -12,7 +12,7 @@ from typing import Final
 from apikeys.keys import Key
 from apikeys.models import ApiKey
 
-CAPACITY: Final = 100_000
+CAPACITY: Final = 131_072
 
 
 @dataclass(frozen=True, slots=True)

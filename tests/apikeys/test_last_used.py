@@ -75,6 +75,20 @@ def test_many_uses_are_one_write_a_key(moments: LastUsed, issued: Issued) -> Non
         assert key.last_used_at == start + timedelta(seconds=49)
 
 
+def test_a_use_within_a_minute_of_the_one_that_is_written_changes_nothing(
+    moments: LastUsed, issued: Issued
+) -> None:
+    key, start = issued[0], timezone.now()
+    written = []
+    for second in (0, 10, 59, 60, 70):
+        moments.note(key.pk, start + timedelta(seconds=second))
+        moments.flush()
+        key.refresh_from_db()
+        assert key.last_used_at is not None
+        written.append((key.last_used_at - start).total_seconds())
+    assert written == [0, 0, 0, 60, 60]
+
+
 def test_many_keys_take_transactions_short_enough_for_others_to_write_between(
     moments: LastUsed, transactional_db: None
 ) -> None:
