@@ -1,16 +1,16 @@
-"""A chart of horizontal bars as plain SVG, to be read on a light page and on a dark one."""
+"""A chart of horizontal bars, as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Final
 
+import svg
+
 COLOURS: Final = ("#2f6fab", "#d98c2b")
-_LABELS, _PANEL, _GAP, _MARGIN = 286, 270, 34, 16
+_LABELS, _PANEL, _GAP = 286, 270, 34
 _BAR, _ROW, _TOP = 11, 34, 84
-_FONT: Final = "font-family='DejaVu Sans, Verdana, Arial, sans-serif'"
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,20 @@ class Chart:
     rows: Sequence[Row]
 
     def svg(self) -> str:
-        width = _LABELS + len(self.panels) * (_PANEL + _GAP) + _MARGIN
+        width = _LABELS + len(self.panels) * (_PANEL + _GAP) + svg.MARGIN
         height = _TOP + len(self.rows) * _ROW + 30
-        lines = [
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}'"
-            f" viewBox='0 0 {width} {height}' {_FONT} font-size='12' fill='#222'>",
-            f"<title>{escape(self.title)}</title>",
-            "<rect width='100%' height='100%' rx='6' fill='#fff'/>",
-            _text(_MARGIN, 26, self.title, "font-size='15' font-weight='bold'"),
+        content = [
             *self._legend(),
             *self._labels(width),
             *(line for number in range(len(self.panels)) for line in self._panel(number)),
-            "</svg>",
         ]
-        return "\n".join(lines) + "\n"
+        return svg.page(self.title, width, height, content)
 
     def _legend(self) -> Iterator[str]:
         for number, name in enumerate(self.series):
             y = 38 + number * 18
-            yield f"<rect x='{_MARGIN}' y='{y}' width='{_BAR}' height='{_BAR}' {_fill(number)}/>"
-            yield _text(_MARGIN + 18, y + 10, name)
+            yield f"<rect x='{svg.MARGIN}' y='{y}' width='{_BAR}' height='{_BAR}' {_fill(number)}/>"
+            yield svg.text(svg.MARGIN + 18, y + 10, name)
 
     def _labels(self, width: int) -> Iterator[str]:
         for number, row in enumerate(self.rows):
@@ -59,14 +53,14 @@ class Chart:
             if row.is_ours:
                 yield f"<rect x='0' y='{y}' width='{width}' height='{_ROW}' fill='{_ground(row)}'/>"
             weight = "font-weight='bold'" if row.is_ours else ""
-            yield _text(_LABELS - 10, y + 21, row.label, f"text-anchor='end' {weight}")
+            yield svg.text(_LABELS - 10, y + 21, row.label, f"text-anchor='end' {weight}")
 
     def _panel(self, number: int) -> Iterator[str]:
         left = _LABELS + number * (_PANEL + _GAP)
         unit = _PANEL / self._highest()
         bottom = _TOP + len(self.rows) * _ROW
-        yield _text(left, _TOP - 30, self.panels[number], "font-weight='bold'")
-        yield _text(left + unit, _TOP - 8, self.reference, "text-anchor='middle' fill='#666'")
+        yield svg.text(left, _TOP - 30, self.panels[number], "font-weight='bold'")
+        yield svg.text(left + unit, _TOP - 8, self.reference, "text-anchor='middle' fill='#666'")
         yield _line(left, bottom, "stroke='#999'")
         for index, row in enumerate(self.rows):
             for series, value, y in _placed(index, row.values[number]):
@@ -77,7 +71,7 @@ class Chart:
             # The outline keeps the line from running through a figure.
             style = f"font-size='11' paint-order='stroke' stroke-width='3' stroke='{_ground(row)}'"
             for _, value, y in _placed(index, row.values[number]):
-                yield _text(left + value * unit + 5, y + 10, f"{value:.2f}", style)
+                yield svg.text(left + value * unit + 5, y + 10, f"{value:.2f}", style)
 
     def _highest(self) -> float:
         """What the panel's width stands for: the longest bar, and room for its figure."""
@@ -103,7 +97,3 @@ def _fill(series: int) -> str:
 
 def _line(x: float, bottom: float, style: str) -> str:
     return f"<path d='M{x:.1f} {_TOP} V{bottom:.1f}' {style}/>"
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>"

@@ -1,21 +1,21 @@
-"""A chart of lines over sizes as plain SVG, to be read on a light page and on a dark one."""
+"""A chart of lines over sizes, as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Final
+
+import svg
 
 COLOURS: Final = ("#2f6fab", "#d98c2b", "#6b8f47")
 DASHES: Final = ("", "7 3", "2 3")
-_LEFT, _PANEL, _GAP, _MARGIN = 52, 236, 30, 16
+_LEFT, _PANEL, _GAP = 52, 236, 30
 _TOP, _HEIGHT, _BELOW = 138, 210, 44
 _BAND: Final = (0.9, 1.1)
 _BAND_COLOUR: Final = "#e4ecf4"
 MOST_ON_A_LINE: Final = 4
 _LEAST_SHOWN: Final = 1.5
-_FONT: Final = "font-family='DejaVu Sans, Verdana, Arial, sans-serif'"
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,26 @@ class Chart:
     panels: Sequence[Panel]
 
     def svg(self) -> str:
-        width = _LEFT + len(self.panels) * (_PANEL + _GAP) - _GAP + _MARGIN
+        width = _LEFT + len(self.panels) * (_PANEL + _GAP) - _GAP + svg.MARGIN
         height = _TOP + _HEIGHT + _BELOW
-        lines = [
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}'"
-            f" viewBox='0 0 {width} {height}' {_FONT} font-size='12' fill='#222'>",
-            f"<title>{escape(self.title)}</title>",
-            "<rect width='100%' height='100%' rx='6' fill='#fff'/>",
-            _text(_MARGIN, 26, self.title, "font-size='15' font-weight='bold'"),
+        content = [
             *self._legend(),
             *(line for number in range(len(self.panels)) for line in self._panel(number)),
-            "</svg>",
         ]
-        return "\n".join(lines) + "\n"
+        return svg.page(self.title, width, height, content)
 
     def _legend(self) -> Iterator[str]:
         for number, name in enumerate(self.series):
             y = 43 + number * 17
-            yield _path([(_MARGIN, y), (_MARGIN + 30, y)], number)
-            yield _text(_MARGIN + 38, y + 4, name)
+            yield _path([(svg.MARGIN, y), (svg.MARGIN + 30, y)], number)
+            yield svg.text(svg.MARGIN + 38, y + 4, name)
         y = 43 + len(self.series) * 17
-        yield f"<rect x='{_MARGIN}' y='{y - 6}' width='30' height='12' fill='{_BAND_COLOUR}'/>"
-        yield _text(_MARGIN + 38, y + 4, "within 10 %")
+        yield f"<rect x='{svg.MARGIN}' y='{y - 6}' width='30' height='12' fill='{_BAND_COLOUR}'/>"
+        yield svg.text(svg.MARGIN + 38, y + 4, "within 10 %")
 
     def _panel(self, number: int) -> Iterator[str]:
         panel, left = self.panels[number], _LEFT + number * (_PANEL + _GAP)
-        yield _text(left, _TOP - 14, panel.title, "font-weight='bold'")
+        yield svg.text(left, _TOP - 14, panel.title, "font-weight='bold'")
         yield from self._ground(left, with_labels=not number)
         step = _PANEL / len(panel.sizes)
         places = [left + step * (place + 0.5) for place in range(len(panel.sizes))]
@@ -67,7 +61,7 @@ class Chart:
             # Many do not fit beside each other, so every other one is a line lower.
             lower = place % 2 * 15 if len(places) > MOST_ON_A_LINE else 0
             style = "text-anchor='middle' font-size='11'"
-            yield _text(x, _TOP + _HEIGHT + 18 + lower, size, style)
+            yield svg.text(x, _TOP + _HEIGHT + 18 + lower, size, style)
         for series, values in enumerate(panel.values):
             points = [(x, self._y(v)) for x, v in zip(places, values, strict=False)]
             if points:
@@ -85,7 +79,7 @@ class Chart:
             stroke = "#999" if tick in (0, 1) else "#e2e2e2"
             yield f"<path d='M{left} {y:.1f} h{_PANEL}' stroke='{stroke}'/>"
             if with_labels:
-                yield _text(left - 8, y + 4, f"{tick:g}", "text-anchor='end' font-size='11'")
+                yield svg.text(left - 8, y + 4, f"{tick:g}", "text-anchor='end' font-size='11'")
 
     def _ticks(self) -> list[float]:
         step = 0.5 if self._highest() <= 3 else 1.0
@@ -103,7 +97,3 @@ def _path(points: Sequence[tuple[float, float]], series: int) -> str:
     steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     dash = f" stroke-dasharray='{DASHES[series]}'" if DASHES[series] else ""
     return f"<path d='M{steps}' fill='none' stroke='{COLOURS[series]}' stroke-width='2'{dash}/>"
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>"

@@ -32,7 +32,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -42,6 +41,7 @@ from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
 from apikeys.background import FlushedInBackground
+from hello_project.outcomes import REFUSED
 from throttling import changes
 from throttling.throttles import refusals
 
@@ -57,39 +57,6 @@ COUNTS_A_CALL: Final = 500
 CLIENTS_BETWEEN_FLUSHES: Final = 10_000
 CLIENTS_KEPT: Final = 1_000
 NUMBER_LIFETIME: Final = 3600
-
-
-class Outcome(StrEnum):
-    """What becomes of a request that no rate limit refuses; for those, see `refused_by`."""
-
-    ADMITTED = "admitted"
-    UNAUTHENTICATED = "unauthenticated"
-    FORBIDDEN = "forbidden"
-    INVALID = "invalid"
-    ERROR = "error"
-
-
-REFUSED: Final = "refused:"
-
-
-def refused_by(policy: str) -> str:
-    """The outcome of a request refused by this rate limit: "refused:ip", "refused:key"."""
-    return REFUSED + policy
-
-
-def outcome_of(status: int, key_id: str | None, refused_policy: str | None) -> str:
-    """`key_id` is that of the good key the request carried, `refused_policy` that of a 429."""
-    if status < 400:
-        return Outcome.ADMITTED
-    if status >= 500:
-        return Outcome.ERROR
-    if status == 429 and refused_policy is not None:
-        return refused_by(refused_policy)
-    if status == 401:
-        return Outcome.UNAUTHENTICATED
-    if status == 403:
-        return Outcome.FORBIDDEN
-    return Outcome.ADMITTED if key_id is not None else Outcome.INVALID
 
 
 @dataclass(frozen=True, eq=False, slots=True)

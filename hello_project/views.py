@@ -14,9 +14,10 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from apikeys.authentication import KEY_ID
+from hello_project.outcomes import Outcome, outcome_of
 from hello_project.parsers import LengthRequired
 from hello_project.problems import MEDIA_TYPE, NO_STORE, problem, quota_exceeded_response
-from hello_project.traffic import Outcome, outcome_of, traffic
+from hello_project.traffic import traffic
 from throttling.throttles import APPLIED
 from throttling.views import RateLimitedView
 

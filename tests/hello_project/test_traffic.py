@@ -29,6 +29,7 @@ from redis.retry import Retry
 
 from apikeys.models import ApiKey
 from hello_project.embedded import EmbeddedStore
+from hello_project.outcomes import Outcome, outcome_of, refused_by
 from hello_project.traffic import (
     CLIENTS_BY_HOUR,
     COUNTS_A_CALL,
@@ -37,11 +38,8 @@ from hello_project.traffic import (
     OUTCOMES_BY_HOUR,
     OUTCOMES_BY_MINUTE,
     SCRIPT,
-    Outcome,
     Series,
     Traffic,
-    outcome_of,
-    refused_by,
 )
 from tests.servers import Server, gunicorn, shared_environment, wait_for
 from tests.traffic import get
