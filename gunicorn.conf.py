@@ -31,4 +31,4 @@ forwarded_allow_ips = ",".join(str(network) for network in settings.TRUSTED_PROX
 limit_request_field_size = 16_380
 loglevel = "warning"
 logconfig_dict = settings.LOGGING
-logger_class = "hello_project.gunicorn_errors.Logger"
+logger_class = "hello_project.gunicorn_logger.Logger"

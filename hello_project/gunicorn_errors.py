@@ -10,16 +10,8 @@ from http import HTTPStatus
 from typing import Final
 
 import gunicorn.util
-from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import Parser
-
-
-class Logger(GunicornLogger):
-    """Gunicorn's, which puts an access line together for every request when it is given LOGGING."""
-
-    access_log_enabled = False
-
 
 _BEFORE_WHAT_WAS_SENT: Final = re.compile(
     r"Invalid request from .*?(?=b?['\"])|Error handling request [^?]*(?=\?)|"
