@@ -43,8 +43,8 @@ class KeyRecord:
 class RecordCache:
     """The records used last, all loaded after the same generation number was read.
 
-    Packed, so that 100,000 of them take 20 MB (`benchmarks/growth.py` measures it). When `capacity`
-    were used since the last time, those not used since are dropped: it holds up to twice as many.
+    Packed, since a process may hold 100,000 of them. When `capacity` were used since the last time,
+    those not used since are dropped: it holds up to twice as many.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -87,7 +87,7 @@ def _cases() -> dict[str, tuple[Callable[[], None], Patches]]:
         "with only the middlewares and the view's start": (request, [_no_drf(), _no_limit()]),
         "with DRF's content negotiation": (request, [_drf_negotiation()]),
         "with redis-py's pipeline for the round trip": (request, [_pipeline()]),
-        "a refused request": (_request_maker(application), [_refused()]),
+        "a refused request": (request, [_refused()]),
         "a refused request, answered by DRF": (request, [_refused(), _refused_by_drf()]),
     }
 

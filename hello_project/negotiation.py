@@ -14,7 +14,7 @@ JSON: Final = "application/json"
 
 
 class JSONNegotiation(DefaultContentNegotiation):
-    """DRF's, which costs as much as the view, where an Accept field asks for more than JSON."""
+    """DRF's, which takes its time, only where an Accept field asks for more than JSON."""
 
     def select_renderer(
         self,

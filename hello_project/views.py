@@ -30,7 +30,7 @@ class ApiView(RateLimitedView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             response = super().dispatch(request, *args, **kwargs)
-        except Exception:
+        except Exception:  # DRF has no answer to it, and Django's will be a 500.
             _note(request, 500)
             raise
         _note(request, response.status_code)

@@ -94,10 +94,7 @@ def test_a_flood_of_refusals_asks_nothing_of_the_store(
     assert [status for _, status in outcomes].count(200) == 1
     others = [line for line in commands if "{traffic}:" not in line]
     assert len(others) < len(commands)
-    assert {line.split()[0] for line in others} <= {"GET", "MULTI", "EXEC", "UNWATCH"}
-    assert [line for line in others if line.startswith("GET")] == [
-        line for line in others if line == "GET throttling:changes"
-    ]
+    assert set(others) <= {"GET throttling:changes"}
 
 
 def flushes(store: Redis) -> int:
