@@ -27,7 +27,7 @@ else:  # Django's own class cannot be subscripted.
 
 FIXED: Final = ("id", "status", "environment", "created_at", "created_by", "last_used_at")
 REVOCATION: Final = ("revoked_at", "revoked_reason")
-EDITABLE: Final = ("name", "owner", "rate", "expires_at")
+EDITABLE: Final = ("name", "owner", "rate", "networks", "expires_at")
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -80,7 +80,7 @@ class ApiKeyAdmin(ApiKeyModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         if obj is None:
-            return ["name", "owner", "environment", "rate", "expires_at", "key_id"]
+            return ["name", "owner", "environment", "rate", "networks", "expires_at", "key_id"]
         return [*EDITABLE, *FIXED, *(REVOCATION if obj.revoked_at else ())]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:

@@ -1,26 +1,41 @@
-"""The DRF authentication class for API keys."""
+"""The DRF authentication classes for API keys, and for the tokens that they buy."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, ParseError
+from rest_framework.exceptions import AuthenticationFailed, ParseError, PermissionDenied
 from rest_framework.request import Request
 
-from apikeys import generation, keys
+from apikeys import generation, keys, networks, tokens
+from apikeys.keys import Key
 from apikeys.last_used import last_used
 from apikeys.records import KeyRecord, records
 
 logger = logging.getLogger(__name__)
 
-SCHEMES: Final = ("bearer", "api-key")
+BEARER: Final = "bearer"
+X_API_KEY: Final = "x-api-key"
+SCHEMES: Final = (BEARER, "api-key")
+"""Those of the Authorization header."""
 KEY_ID: Final = "apikeys.key_id"
 """The META entry with the id of the good key that a request carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What was sent where a key belongs, and how. Its repr leaves the text out."""
+
+    scheme: str
+    """"bearer", "api-key" or "x-api-key"."""
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +62,32 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer <key>`, `Authorization: Api-Key <key>` or `X-API-Key: <key>`.
 
     Gives (KeyHolder, KeyRecord). A request without any of the three is left to the next
-    authentication class. Raises InvalidKey (401), and ParseError (400) for two different keys.
+    authentication class. Raises InvalidKey (401), ParseError (400) for two different keys, and
+    PermissionDenied (403) for a key that is used from a network that it does not allow.
     """
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, KeyRecord] | None:
-        credentials = set(credentials_in(request))
+        credentials = credentials_in(request)
         if not credentials:
             return None
-        if len(credentials) > 1:
-            raise ParseError("Send one API key; this request has two different ones.")
-        record = self.authenticate_key(request, credentials.pop())
+        credential = credentials[0] if len(credentials) == 1 else _one_of(credentials)
+        record = self.record_of(request, credential)
+        request.META[KEY_ID] = record.key_id
+        if record.networks:
+            _check_network(request, record)
+        last_used.note(record.key_id, timezone.now())
         return KeyHolder(record.key_id, record.name), record
 
-    def authenticate_key(self, request: Request, credential: str) -> KeyRecord:
-        """The record of a good key. Raises InvalidKey."""
-        key = keys.parse(credential)
+    def record_of(self, request: Request, credential: Credential) -> KeyRecord:
+        """The record of the good key that this credential names. Raises InvalidKey.
+
+        To be extended by who takes other credentials too.
+        """
+        key = keys.parse(credential.text)
         if key is None:
             logger.info("Refused a credential that has not the form of a key.")
             raise InvalidKey
-        now = timezone.now()
-        record = records.find(key.id, generation.current(request))
-        refusal = "unknown" if record is None else record.refusal_of(key, now)
-        if record is None or refusal is not None:
-            logger.info("Refused key %s: %s.", key.id, refusal)
-            raise InvalidKey
-        last_used.note(record.key_id, now)
-        request.META[KEY_ID] = record.key_id
-        return record
+        return _good_record(request, key.id, key)
 
     def authenticate_header(self, request: Request) -> str:
         """RFC 6750, section 3: the error is named only when a credential was sent."""
@@ -81,14 +95,65 @@ class ApiKeyAuthentication(BaseAuthentication):
         return f'{challenge}, error="invalid_token"' if credentials_in(request) else challenge
 
 
-def credentials_in(request: Request | HttpRequest) -> list[str]:
+class KeyOrTokenAuthentication(ApiKeyAuthentication):
+    """Takes `Authorization: Bearer <token>` too: a token of apikeys.tokens stands for its key."""
+
+    def record_of(self, request: Request, credential: Credential) -> KeyRecord:
+        if credential.scheme != BEARER or not tokens.is_shaped_like(credential.text):
+            return super().record_of(request, credential)
+        key_id = tokens.key_id_of(credential.text)
+        if key_id is None:
+            raise InvalidKey
+        return _good_record(request, key_id)
+
+
+def credentials_in(request: Request | HttpRequest) -> list[Credential]:
     """What was sent where a key belongs, good or not. Repeated fields arrive joined by commas."""
     meta = request.META
     found = []
     for part in meta.get("HTTP_AUTHORIZATION", "").split(","):
-        scheme, _, credential = part.strip().partition(" ")
-        if scheme.lower() in SCHEMES:
-            found.append(credential.strip())
+        scheme, _, text = part.strip().partition(" ")
+        if (scheme := scheme.lower()) in SCHEMES:
+            found.append(Credential(scheme, text.strip()))
     if "HTTP_X_API_KEY" in meta:
-        found += [part.strip() for part in meta["HTTP_X_API_KEY"].split(",")]
+        found += [Credential(X_API_KEY, part.strip()) for part in meta["HTTP_X_API_KEY"].split(",")]
     return found
+
+
+def _one_of(credentials: list[Credential]) -> Credential:
+    """Of one text sent several times, that sent as Bearer. Raises ParseError for several texts."""
+    if len({credential.text for credential in credentials}) > 1:
+        raise ParseError("Send one API key; this request has two different ones.")
+    return next((each for each in credentials if each.scheme == BEARER), credentials[0])
+
+
+def _check_network(request: Request, record: KeyRecord) -> None:
+    address = client_address(request)
+    if not networks.contain(record.networks, address):
+        logger.info("Refused key %s: its networks do not have %s.", record.key_id, address)
+        raise PermissionDenied("This key may not be used from this network.")
+
+
+def client_address(request: Request) -> str:
+    """Where the request came from, by API_KEY_CLIENT_ADDRESS, which takes META; else the peer."""
+    path = getattr(settings, "API_KEY_CLIENT_ADDRESS", None)
+    address: str = (
+        import_string(path)(request.META) if path else request.META.get("REMOTE_ADDR", "")
+    )
+    return address
+
+
+def _good_record(request: Request, key_id: str, sent: Key | None = None) -> KeyRecord:
+    """The record under this id, of a key that is good now; with `sent`, of that key."""
+    record = records.find(key_id, generation.current(request))
+    if record is None:
+        raise _refused(key_id, "unknown")
+    refusal = (sent and record.refusal_of(sent)) or record.refusal_at(timezone.now())
+    if refusal is not None:
+        raise _refused(key_id, refusal)
+    return record
+
+
+def _refused(key_id: str, refusal: str) -> InvalidKey:
+    logger.info("Refused key %s: %s.", key_id, refusal)
+    return InvalidKey()

@@ -21,6 +21,7 @@ class FlushedInBackground(ABC):
     starts a thread of its own.
     """
 
+    _runs: bool
     _lock: Lock
     """Held for as long as it takes to gather something, or to take what was gathered."""
 
@@ -50,16 +51,22 @@ class FlushedInBackground(ABC):
         if not self._runs:
             self._start()
 
+    def flush_soon(self) -> None:
+        """Let the thread flush now instead of at its time."""
+        self._due.set()
+
     def stop(self) -> None:
         """The last flush. Only the process that has gathered something has one."""
         if self._runs:
-            self._stopping.set()
+            self._is_stopping = True
+            self._due.set()
             self.flush_unattended()
 
     def _begin(self) -> None:
         self._lock = Lock()
         self._flushing = Lock()
-        self._stopping = Event()
+        self._due = Event()
+        self._is_stopping = False
         self._runs = False
         self.clear()
 
@@ -73,7 +80,11 @@ class FlushedInBackground(ABC):
         Finalize(None, self.stop, exitpriority=0)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self.flush_seconds):
+        while True:
+            self._due.wait(self.flush_seconds)
+            self._due.clear()
+            if self._is_stopping:
+                return
             try:
                 self.flush_unattended()
             except Exception:  # Without this thread, the memory would only fill.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.utils import timezone
@@ -21,6 +21,9 @@ else:  # Django's own class cannot be subscripted.
 
 
 class EditForm(ApiKeyForm):
+    class Meta:
+        widgets = {"networks": AdminTextareaWidget({"rows": 3})}
+
     def clean_expires_at(self) -> datetime | None:
         """A key that has expired can still be renamed: only a new moment has to lie ahead."""
         expires_at: datetime | None = self.cleaned_data["expires_at"]

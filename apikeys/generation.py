@@ -10,6 +10,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from django.conf import settings
 from django.http import HttpRequest
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
@@ -33,8 +34,8 @@ class GenerationNotRaised(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "The change is saved, but the store (REDIS_URL) could not be told: processes that"
-            " still reach it may go by their copy. Repeat the change when the store answers again."
+            "The change is saved, but the store could not be told: processes that still reach it"
+            " may go by their copy. Repeat the change when the store answers again."
         )
 
 
@@ -86,5 +87,5 @@ def _first_number() -> int:
 
 
 def _connection() -> Redis:
-    connection: Redis = get_redis_connection("default")
+    connection: Redis = get_redis_connection(getattr(settings, "STORE_CACHE", "default"))
     return connection

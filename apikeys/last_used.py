@@ -15,7 +15,8 @@ from apikeys.models import ApiKey
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 10.0
-"""Short, since every key used meanwhile takes memory; most of the moments then change no row."""
+KEYS_GATHERED: Final = 5_000
+"""Flushed sooner when so many were used, since each takes memory."""
 KEYS_A_TRANSACTION: Final = 500
 """So that whoever waits to write to the database waits for milliseconds."""
 
@@ -28,8 +29,12 @@ class LastUsed(FlushedInBackground):
 
     def note(self, key_id: str, at: datetime) -> None:
         with self._lock:
+            is_new = key_id not in self._moments
             self._moments[key_id] = at
+            is_full = is_new and len(self._moments) == KEYS_GATHERED
         self.ensure_flushes()
+        if is_full:
+            self.flush_soon()
 
     def write(self) -> None:
         """A failure is logged, the moments kept."""

@@ -24,15 +24,20 @@ class KeyRecord:
     environment: str
     digest: str
     rate: str
+    networks: str
     expires_at: datetime | None
     revoked_at: datetime | None
 
-    def refusal_of(self, key: Key, now: datetime) -> str | None:
-        """Why the key is not good at this moment, for the log; None when it is."""
+    def refusal_of(self, key: Key) -> str | None:
+        """Why what was sent is not this key, for the log; None when it is."""
         if not hmac.compare_digest(self.digest, key.digest):
             return "wrong secret"
         if self.environment != key.environment:
             return "wrong environment"
+        return None
+
+    def refusal_at(self, now: datetime) -> str | None:
+        """Why the key is not good at this moment, for the log; None when it is."""
         if self.revoked_at is not None:
             return "revoked"
         if self.expires_at is not None and self.expires_at <= now:
@@ -99,7 +104,9 @@ class RecordCache:
 def _packed(record: KeyRecord) -> bytes:
     digest = bytes.fromhex(record.digest)
     moments = _seconds(record.expires_at), _seconds(record.revoked_at)
-    return marshal.dumps((record.name, record.environment, digest, record.rate, *moments))
+    fields = record.name, record.environment, digest, record.rate, *moments
+    # Most keys have no networks, and no byte is spent on that.
+    return marshal.dumps((*fields, record.networks) if record.networks else fields)
 
 
 def _seconds(moment: datetime | None) -> float | None:
@@ -107,19 +114,27 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _unpacked(key_id: str, packed: bytes) -> KeyRecord:
-    name, environment, digest, rate, *moments = marshal.loads(packed)  # noqa: S302 - packed above
-    expires_at, revoked_at = (
-        None if moment is None else datetime.fromtimestamp(moment, UTC) for moment in moments
+    fields = marshal.loads(packed)  # noqa: S302 - packed above
+    name, environment, digest, rate, expires, revoked, *networks = fields
+    return KeyRecord(
+        key_id,
+        name,
+        environment,
+        digest.hex(),
+        rate,
+        networks[0] if networks else "",
+        _moment(expires),
+        _moment(revoked),
     )
-    return KeyRecord(key_id, name, environment, digest.hex(), rate, expires_at, revoked_at)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def load(key_id: str) -> KeyRecord | None:
-    row = (
-        ApiKey.objects.filter(pk=key_id)
-        .values_list("pk", "name", "environment", "digest", "rate", "expires_at", "revoked_at")
-        .first()
-    )
+    fields = "name", "environment", "digest", "rate", "networks", "expires_at", "revoked_at"
+    row = ApiKey.objects.filter(pk=key_id).values_list("pk", *fields).first()
     return None if row is None else KeyRecord(*row)
 
 

@@ -47,6 +47,30 @@ def secret(name: str, default: str = "") -> str:
     return content_of(Path(path), f"{name}_FILE") or default
 
 
+def secrets(name: str, shortest: int) -> list[str]:
+    """Comma-separated; in a file also a line each."""
+    found = [each.strip() for each in secret(name).replace("\n", ",").split(",") if each.strip()]
+    for each in found:
+        _check_length(name, each, shortest)
+    return found
+
+
+def long_secret(name: str, shortest: int) -> str:
+    """Of at least so many characters, or "" when not set."""
+    found = secret(name)
+    if found:
+        _check_length(name, found, shortest)
+    return found
+
+
+def _check_length(name: str, found: str, shortest: int) -> None:
+    if len(found) < shortest:
+        raise ImproperlyConfigured(
+            f"{name} has a secret of {len(found)} characters: write at least {shortest},"
+            ' such as `python3 -c "import secrets; print(secrets.token_urlsafe(48))"` makes.'
+        )
+
+
 def content_of(path: Path, name: str, *, missing_ok: bool = False) -> str:
     """Of a file that the setting `name` has led to; "" when there is none and that is fine."""
     try:

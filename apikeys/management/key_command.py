@@ -16,5 +16,5 @@ class KeyCommand(BaseCommand):
             reason = " ".join(str(error).split())
             raise CommandError(
                 f"The database failed: {reason}. If it has no tables yet, run"
-                " `python3 manage.py migrate`; if it does not answer, see DATABASE_URL."
+                " `python3 manage.py migrate`; if it does not answer, look at its settings."
             ) from error

@@ -50,7 +50,7 @@ def filled_in(client: Client, **values: str) -> dict[str, str]:
 
 
 def edited(key: ApiKey, **values: str) -> dict[str, str]:
-    unchanged = {"name": key.name, "owner": key.owner, "rate": key.rate}
+    unchanged = {"name": key.name, "owner": key.owner, "rate": key.rate, "networks": key.networks}
     return unchanged | {"expires_at_0": "", "expires_at_1": ""} | values
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -21,6 +23,8 @@ from tests.apikeys.admin_pages import (
     text_of,
 )
 from tests.apikeys.conftest import Ask, Issued
+
+EDITABLE = ("name", "owner", "rate", "networks", "expires_at")
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 
@@ -54,6 +58,55 @@ def test_an_edited_expiry_counts_from_the_next_request_on(
             assert ask(headers).status_code == status
 
 
+def test_edited_networks_count_from_the_next_request_on(
+    operator: Client, ask: Ask, issued: Issued
+) -> None:
+    key, plaintext = issued
+    headers = {"X-API-Key": plaintext}
+    assert ask(headers).status_code == 200
+    answer = operator.post(page_of(key), edited(key, networks="192.0.2.7\r\n 2001:db8::/32,"))
+    assert (answer.status_code, answer["Location"]) == (302, LIST)
+    key.refresh_from_db()
+    assert key.networks == "192.0.2.7/32, 2001:db8::/32"
+    assert ask(headers).status_code == 403
+    assert "192.0.2.7/32, 2001:db8::/32</textarea>" in text_of(operator.get(page_of(key)))
+    operator.post(page_of(key), edited(key, networks="10.0.0.0/8"))
+    assert ask(headers).status_code == 200
+
+
+def test_networks_that_were_not_touched_are_not_in_the_history(
+    operator: Client, issued: Issued
+) -> None:
+    key = issued[0]
+    operator.post(page_of(key), edited(key, networks="10.0.0.0/8 192.0.2.0/24"))
+    key.refresh_from_db()
+    operator.post(page_of(key), edited(key, name="renamed"))
+    latest, first = LogEntry.objects.order_by("-pk")
+    assert first.get_change_message() == "Changed Allowed networks."
+    assert latest.get_change_message() == "Changed Name."
+
+
+def test_networks_that_are_wrong_are_named_and_stay_in_the_form(
+    operator: Client, issued: Issued
+) -> None:
+    answer = operator.post(page_of(issued[0]), edited(issued[0], networks="10.0.0.0/8, 10.1.2.3/8"))
+    assert answer.status_code == 200
+    assert "'10.1.2.3/8' is one address and the network around it: write 10.0.0.0/8" in text_of(
+        answer
+    )
+    assert "10.0.0.0/8, 10.1.2.3/8</textarea>" in text_of(answer)
+    assert ApiKey.objects.get().networks == ""
+
+
+def test_the_networks_of_a_revoked_key_are_shown_only(operator: Client, issued: Issued) -> None:
+    key = issued[0]
+    operator.post(page_of(key), edited(key, networks="10.0.0.0/8"))
+    key.revoke()
+    page = text_of(operator.get(page_of(key)))
+    assert re.search(r'field-networks.*<div class="readonly">10\.0\.0\.0/8</div>', page, re.DOTALL)
+    assert "<textarea" not in page
+
+
 def test_an_expiry_in_the_past_is_refused_but_one_that_has_passed_does_not_block_other_edits(
     operator: Client, issued: Issued
 ) -> None:
@@ -71,10 +124,10 @@ def test_an_expiry_in_the_past_is_refused_but_one_that_has_passed_does_not_block
     assert key.expires_at == passed
 
 
-def test_only_four_fields_can_be_edited(operator: Client, issued: Issued) -> None:
+def test_only_five_fields_can_be_edited(operator: Client, issued: Issued) -> None:
     key = issued[0]
     before = ApiKey.objects.values().get()
-    others = {name: "x" for name in before if name not in ("name", "owner", "rate", "expires_at")}
+    others = dict.fromkeys(before.keys() - set(EDITABLE), "x")
     answer = operator.post(page_of(key), edited(key, name="renamed", key_id="x" * 12, **others))
     assert answer.status_code == 302
     assert ApiKey.objects.values().get() == before | {"name": "renamed"}

@@ -44,6 +44,7 @@ def test_the_page_after_the_form_shows_the_key_which_works_at_once(
         owner="Ann",
         environment="test",
         rate="100/1m",
+        networks="10.1.0.0/16 2001:db8::1",
         expires_at_0="2100-01-31",
         expires_at_1="12:30:00",
     )
@@ -53,6 +54,7 @@ def test_the_page_after_the_form_shows_the_key_which_works_at_once(
     assert plaintext.startswith(f"hk_test_{form['key_id']}_")
     key = ApiKey.objects.get()
     assert (key.name, key.owner, key.environment, key.rate) == ("billing", "Ann", "test", "100/1m")
+    assert key.networks == "10.1.0.0/16, 2001:db8::1/128"
     assert key.expires_at == datetime(2100, 1, 31, 12, 30, tzinfo=UTC)
     assert before <= key.created_at <= timezone.now()
     assert key.created_by == User.objects.get()

@@ -19,7 +19,12 @@ from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
 from apikeys import generation, keys
-from apikeys.authentication import ApiKeyAuthentication, KeyHolder
+from apikeys.authentication import (
+    ApiKeyAuthentication,
+    Credential,
+    KeyHolder,
+    credentials_in,
+)
 from apikeys.models import ApiKey
 from apikeys.records import KeyRecord
 from tests.apikeys.conftest import Ask, CommandsSent, Issued
@@ -208,14 +213,16 @@ def refusals(ask: Ask, issued: Issued) -> dict[str, Any]:
     return {kind: ask({"X-API-Key": credential}) for kind, credential in sent.items()}
 
 
+def as_seen(answer: Any) -> tuple[int, bytes, frozenset[tuple[str, str]]]:
+    """All that a client can tell one answer from another by, but the number of its request."""
+    headers = {name: value for name, value in answer.headers.items() if name != "X-Request-ID"}
+    return answer.status_code, answer.content, frozenset(headers.items())
+
+
 def test_one_answer_whatever_was_wrong_with_the_credential(ask: Ask, issued: Issued) -> None:
     answers = refusals(ask, issued)
     assert len(answers) == 10
-    seen = {
-        (answer.status_code, answer.content, tuple(sorted(answer.headers.items())))
-        for answer in answers.values()
-    }
-    assert len(seen) == 1
+    assert len({as_seen(answer) for answer in answers.values()}) == 1
     answer = answers["revoked"]
     assert answer.status_code == 401
     assert answer["Content-Type"] == "application/problem+json"
@@ -237,13 +244,14 @@ def test_the_log_says_what_was_wrong_and_never_the_secret(
     ask({"X-API-Key": issued[1]})
     key_id = issued[0].pk
     reasons = ["wrong secret", "wrong environment"]
-    assert [line for line in caplog.messages if key_id in line] == [
+    lines = [each.getMessage() for each in caplog.records if each.name.startswith("apikeys")]
+    assert [line for line in lines if key_id in line] == [
         f"Refused key {key_id}: {reason}." for reason in reasons
     ]
     for reason in ("unknown", "revoked", "expired"):
-        assert len([line for line in caplog.messages if line.endswith(f": {reason}.")]) == 1
+        assert len([line for line in lines if line.endswith(f": {reason}.")]) == 1
     form = "Refused a credential that has not the form of a key."
-    assert caplog.messages.count(form) == 5
+    assert lines.count(form) == 5
     key = keys.parse(issued[1])
     assert key is not None
     for secret in (key.secret, issued[1][-6:], key.digest):
@@ -375,6 +383,45 @@ def test_it_gives_the_holder_and_the_record(issued: Issued) -> None:
     assert (holder.is_authenticated, holder.is_anonymous, holder.is_active) == (True, False, True)
     assert isinstance(record, KeyRecord)
     assert (record.key_id, record.name, record.digest) == (key.pk, "tests", key.digest)
+
+
+def test_what_was_sent_is_found_with_its_scheme_and_never_shown() -> None:
+    request = APIRequestFactory().get("/")
+    request.META["HTTP_AUTHORIZATION"] = "BEARER  one, Basic two, api-KEY three"
+    request.META["HTTP_X_API_KEY"] = "four, five"
+    found = credentials_in(request)
+    assert found == [
+        Credential("bearer", "one"),
+        Credential("api-key", "three"),
+        Credential("x-api-key", "four"),
+        Credential("x-api-key", "five"),
+    ]
+    assert repr(found[0]) == "Credential(scheme='bearer')"
+
+
+class TellingAuthentication(ApiKeyAuthentication):
+    """Takes whatever it is given, for a key of the scheme's name."""
+
+    def record_of(self, request: Request, credential: Credential) -> KeyRecord:
+        return KeyRecord(credential.scheme, "tests", "live", "", "", "", None, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme"),
+    [
+        ({"X-API-Key": "a", "Authorization": "Bearer a"}, "bearer"),
+        ({"X-API-Key": "a", "Authorization": "Api-Key a, Bearer a"}, "bearer"),
+        ({"X-API-Key": "a", "Authorization": "Api-Key a"}, "api-key"),
+        ({"X-API-Key": "a, a"}, "x-api-key"),
+    ],
+)
+def test_of_one_text_sent_twice_the_one_sent_as_bearer_counts(
+    headers: dict[str, str], scheme: str
+) -> None:
+    request = APIView().initialize_request(APIRequestFactory().get("/", headers=headers))
+    authenticated = TellingAuthentication().authenticate(request)
+    assert authenticated is not None
+    assert authenticated[1].key_id == scheme
 
 
 def test_without_a_credential_it_leaves_the_request_to_the_next_class() -> None:

@@ -74,10 +74,12 @@ def test_issue_key_keeps_what_it_is_told(db: None) -> None:
     stdout, _ = run(
         *("issue_key", "billing", "--owner", "Ann", "--environment", "test"),
         *("--rate", "100/1m", "--expires", "90d"),
+        *("--network", "10.0.0.0/8", "--network", "2001:db8::1"),
     )
     key = ApiKey.objects.get()
     assert stdout.startswith(f"hk_test_{key.pk}_")
     assert (key.name, key.owner, key.environment, key.rate) == ("billing", "Ann", "test", "100/1m")
+    assert key.networks == "10.0.0.0/8, 2001:db8::1/128"
     assert key.expires_at is not None
     ninety_days = timedelta(days=90)
     assert before + ninety_days <= key.expires_at <= timezone.now() + ninety_days
@@ -102,6 +104,8 @@ def test_from_a_shell_the_key_is_the_whole_of_stdout_and_revokes_from_stdin(
         (["--rate", "three per ten"], "'three per ten'"),
         (["--rate", "0/10s"], "A limit is from 1 "),
         (["--rate", "1/400d"], "366d"),
+        (["--network", "10.0.0.0/8", "--network", "10.0.0.1/33"], "'10.0.0.1/33' is not a network"),
+        (["--network", "10.0.0.1/8"], "write 10.0.0.0/8 for the network"),
         (["--expires", "soon"], "--expires: 'soon' is not a duration: write a number and a unit"),
         (["--expires", "0d"], "--expires: '0d' is not a duration"),
         (["--environment", "prod"], "'prod'"),
@@ -222,7 +226,9 @@ def test_a_database_without_tables_or_answer_is_a_sentence(tmp_path: Path) -> No
 def three_keys(db: None) -> list[ApiKey]:
     """Newest first."""
     now = timezone.now()
-    active, _ = ApiKey.objects.issue(name="active", owner="Ann", rate="100/1m")
+    active, _ = ApiKey.objects.issue(
+        name="active", owner="Ann", rate="100/1m", networks="10.0.0.0/8 ::1"
+    )
     expired, _ = ApiKey.objects.issue(name="expired", expires_at=now, environment="test")
     revoked, _ = ApiKey.objects.issue(name="revoked")
     revoked.revoke("lost")
@@ -255,12 +261,14 @@ def test_list_keys_as_json_says_everything_but_the_secrets(three_keys: list[ApiK
         "environment": "live",
         "status": "active",
         "rate": "100/1m",
+        "networks": ["10.0.0.0/8", "::1/128"],
         "created_at": three_keys[0].created_at.isoformat(timespec="seconds"),
         "expires_at": None,
         "revoked_at": None,
         "revoked_reason": None,
         "last_used_at": None,
     }
+    assert rows[1]["networks"] is None
     assert rows[2]["revoked_reason"] == "lost"
     assert datetime.fromisoformat(rows[2]["revoked_at"]).tzinfo is not None
     assert all(key.digest not in stdout for key in three_keys)

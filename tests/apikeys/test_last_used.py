@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys import generation
-from apikeys.last_used import KEYS_A_TRANSACTION, LastUsed, last_used
+from apikeys.last_used import KEYS_A_TRANSACTION, KEYS_GATHERED, LastUsed, last_used
 from apikeys.models import ApiKey
 from hello_project import children
 from tests.apikeys.conftest import Ask, Issued
@@ -73,6 +73,20 @@ def test_many_uses_are_one_write_a_key(moments: LastUsed, issued: Issued) -> Non
     assert len(queries) == 0
     for key in ApiKey.objects.all():
         assert key.last_used_at == start + timedelta(seconds=49)
+
+
+def test_many_keys_are_written_before_their_time(moments: LastUsed, transactional_db: None) -> None:
+    keys = [ApiKey(name=f"key {number}") for number in range(KEYS_GATHERED)]
+    for key in keys:
+        key.make_secret()
+    ApiKey.objects.bulk_create(keys)
+    for key in keys[:-1]:
+        moments.note(key.pk, timezone.now())
+        moments.note(key.pk, timezone.now())
+    assert len(moments._moments) == KEYS_GATHERED - 1
+    moments.note(keys[-1].pk, timezone.now())
+    wait_for(lambda: not ApiKey.objects.filter(last_used_at=None).exists())
+    assert moments._moments == {}
 
 
 def test_a_use_within_a_minute_of_the_one_that_is_written_changes_nothing(

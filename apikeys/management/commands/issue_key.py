@@ -23,15 +23,23 @@ class Command(KeyCommand):
         parser.add_argument("--owner", default="", help="who answers for it")
         parser.add_argument("--environment", choices=ApiKey.Environment.values, default="live")
         parser.add_argument("--rate", default="", help="a rate of its own, such as 100/1m")
+        parser.add_argument(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="a network or address that it may be used from, repeatable; any without",
+        )
         parser.add_argument("--expires", default="", help="after how long, such as 90d")
 
-    def handle(
+    def handle(  # noqa: PLR0913 - a key's fields, each by name
         self,
         *,
         name: str,
         owner: str,
         environment: str,
         rate: str,
+        network: list[str],
         expires: str,
         **options: Any,
     ) -> None:
@@ -41,6 +49,7 @@ class Command(KeyCommand):
                 owner=owner,
                 environment=environment,
                 rate=rate,
+                networks=" ".join(network),
                 expires_at=_moment(expires),
             )
         except ValidationError as error:

@@ -27,7 +27,7 @@ class Command(KeyCommand):
             self.stdout.write(_table(rows))
 
 
-def _row(key: ApiKey) -> dict[str, str | None]:
+def _row(key: ApiKey) -> dict[str, Any]:
     return {
         "id": key.pk,
         "name": key.name,
@@ -35,6 +35,7 @@ def _row(key: ApiKey) -> dict[str, str | None]:
         "environment": key.environment,
         "status": key.status.value,
         "rate": key.rate or None,
+        "networks": key.networks.split(", ") if key.networks else None,
         "created_at": _written(key.created_at),
         "expires_at": _written(key.expires_at),
         "revoked_at": _written(key.revoked_at),
@@ -47,7 +48,7 @@ def _written(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="seconds") if moment else None
 
 
-def _table(rows: list[dict[str, str | None]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     columns = ["id", "name", "owner", "environment", "status", "rate", "expires_at", "last_used_at"]
     cells = [columns, *([row[column] or "" for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
