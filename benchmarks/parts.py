@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import secrets
 import statistics
@@ -68,6 +69,7 @@ def _settings(folder: Path) -> dict[str, str]:
         "IP_RATE_LIMIT": "100000/1s",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "HTTPS": "off",
+        "REQUEST_LOG": "off",
     }
 
 
@@ -87,6 +89,7 @@ def _cases() -> dict[str, tuple[Callable[[], None], Patches]]:
         "with only the middlewares and the view's start": (request, [_no_drf(), _no_limit()]),
         "with DRF's content negotiation": (request, [_drf_negotiation()]),
         "with redis-py's pipeline for the round trip": (request, [_pipeline()]),
+        "with a line logged for it": (request, _a_line()),
         "a refused request": (request, [_refused()]),
         "a refused request, answered by DRF": (request, [_refused(), _refused_by_drf()]),
     }
@@ -178,9 +181,19 @@ def _no_headers() -> AbstractContextManager[Any]:
 
 
 def _no_counts() -> AbstractContextManager[Any]:
-    from hello_project import views
+    from hello_project.traffic import Traffic
 
-    return patch.object(views, "_note", lambda request, status: None)
+    return patch.object(Traffic, "note", lambda *_: None)
+
+
+def _a_line() -> Patches:
+    """Written to nowhere, which takes a system call all the same."""
+    from hello_project.request_log import logger
+
+    [handler] = logging.getLogger().handlers
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    enabled = patch.object(logger, "isEnabledFor", lambda level: level >= logging.INFO)
+    return [enabled, patch.object(handler, "stream", nowhere)]
 
 
 def _no_drf() -> AbstractContextManager[Any]:

@@ -48,12 +48,12 @@ class Target:
         return self.cwd == PROJECT
 
     def environment(self, folder: Path, key: str, rate: str, store_url: str) -> dict[str, str]:
-        shared = {"REDIS_URL": store_url, "WEB_CONCURRENCY": str(WORKERS)} | dict(self.variables)
+        shared = {"REDIS_URL": store_url, "WEB_CONCURRENCY": str(WORKERS)}
         if self.is_ours:
-            return shared | _project_settings(folder, rate)
+            return shared | _project_settings(folder, rate) | dict(self.variables)
         digest = hashlib.sha256(key.encode()).hexdigest()
-        database = str(folder / "db.sqlite3")
-        return shared | {"RATE_LIMIT": rate, "DATABASE": database, "KEY_DIGEST": digest}
+        app = {"RATE_LIMIT": rate, "DATABASE": str(folder / "db.sqlite3"), "KEY_DIGEST": digest}
+        return shared | app | dict(self.variables)
 
     def headers(self, key: str) -> dict[str, str]:
         name, _, value = self.key_header.partition(": ")
@@ -68,6 +68,7 @@ def _project_settings(folder: Path, rate: str) -> dict[str, str]:
         "IP_RATE_LIMIT": rate,
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "HTTPS": "off",
+        "REQUEST_LOG": "off",  # As with the others; one line of the comparison has it on.
     }
 
 
@@ -214,7 +215,7 @@ TARGETS: Final = [
     ),
     Target(
         "this",
-        "this project, as shipped",
+        "this project",
         server="gunicorn",
         counting="100 slots, a script",
         key_check="a record kept in the process, a number from the store",
@@ -222,6 +223,18 @@ TARGETS: Final = [
         key_header="Authorization: Bearer {key}",
         make_key=_from_project,
         cwd=PROJECT,
+    ),
+    Target(
+        "this-logging",
+        "this project, a line logged for each request",
+        server="gunicorn",
+        counting="100 slots, a script",
+        key_check="a record kept in the process, a number from the store",
+        command=lambda port: _module("gunicorn", "hello_project.wsgi"),
+        key_header="Authorization: Bearer {key}",
+        make_key=_from_project,
+        cwd=PROJECT,
+        variables=(("REQUEST_LOG", "on"),),
     ),
     Target(
         "this-granian",

@@ -15,6 +15,12 @@ from django.utils.deprecation import MiddlewareMixin
 from hello_project.problems import is_for_people
 
 PROBES: Final = ("/livez", "/readyz")
+METRICS: Final = "/metrics"
+VERIFY: Final = "/verify"
+
+
+def is_verify(request: HttpRequest) -> bool:
+    return request.path_info == VERIFY or request.path_info.startswith(f"{VERIFY}/")
 
 
 class ForPeople(MiddlewareMixin):
@@ -38,12 +44,13 @@ class MessageMiddleware(ForPeople, messages.MessageMiddleware):
 class CommonMiddleware(common.CommonMiddleware):
     """For the API only what it needs: the check of Host, and Content-Length.
 
-    Load balancers' probes ask by an address, not by a served name, so not even that check.
+    Not even that check for load balancers' probes and for Prometheus, which ask by an address, and
+    for proxies that ask about a request, which may ask by the name that the request was for.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         if is_for_people(request):
             return super().process_request(request)
-        if request.path_info not in PROBES:
+        if not (request.path_info in PROBES or request.path_info == METRICS or is_verify(request)):
             request.get_host()
         return None

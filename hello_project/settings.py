@@ -23,9 +23,13 @@ PORT = environment.whole_number("PORT", 8000, 1, 65535)
 WEB_CONCURRENCY = environment.whole_number("WEB_CONCURRENCY", os.cpu_count() or 1, 1, 1024)
 DEBUG = environment.switch("DEBUG", default=False)
 HTTPS = environment.switch("HTTPS", default=True)
+ENQUIRIES_PER_REQUEST = 10
 IP_RATE_LIMIT = environment.parsed("IP_RATE_LIMIT", "3/10s", RateLimit.parse)
 TRUSTED_PROXIES = environment.parsed("TRUSTED_PROXIES", "", parse_networks)
 STORE_FAILURE = environment.choice("STORE_FAILURE", ["local", "deny", "allow"])
+METRICS_NETWORKS = environment.parsed("METRICS_NETWORKS", "", parse_networks)
+METRICS_TOKEN = environment.long_secret("METRICS_TOKEN", shortest=32)
+REQUEST_LOG = environment.switch("REQUEST_LOG", default=True)
 LOG_FORMAT = environment.choice("LOG_FORMAT", ["text", "json"])
 
 # Empty when there is neither: what needs it then stops with a sentence (hello_project.wsgi).
@@ -50,12 +54,14 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "apikeys",
     "throttling",
     "hello_project",
 ]
 
 MIDDLEWARE = [
+    "hello_project.request_log.RequestLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -111,23 +117,29 @@ CACHES = {
 # The API
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.KeyOrTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_THROTTLE_CLASSES": [
         "hello_project.throttles.AddressThrottle",
         "throttling.throttles.KeyThrottle",
     ],
-    "DEFAULT_THROTTLE_RATES": {"ip": str(IP_RATE_LIMIT)},
+    "DEFAULT_THROTTLE_RATES": {
+        "ip": str(IP_RATE_LIMIT),
+        "rate-limit": str(IP_RATE_LIMIT.times(ENQUIRIES_PER_REQUEST)),
+    },
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "hello_project.negotiation.JSONNegotiation",
     "DEFAULT_PARSER_CLASSES": ["hello_project.parsers.StrictJSONParser"],
     "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_SCHEMA_CLASS": "hello_project.openapi.Description",
     # `?format=` is no parameter of ours.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "hello_project.problems.exception_handler",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 API_KEY_RATE_VALIDATORS = ["throttling.validators.validate_rate_limit"]
+API_KEY_TOKEN_SECRETS = environment.secrets("TOKEN_SECRETS", shortest=32)
+API_KEY_CLIENT_ADDRESS = "throttling.clients.client_address"
 
 # The admin, and what a browser gets
 
@@ -144,8 +156,8 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
-# Only the admin is redirected: a client that sends its key in the clear should notice.
-SECURE_REDIRECT_EXEMPT = [r"^(?!admin(/|$))"]
+# Only the pages are redirected: a client that sends its key in the clear should notice.
+SECURE_REDIRECT_EXEMPT = [r"^(?!(admin|docs)(/|$))"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
@@ -158,16 +170,26 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "text": {
+            "format": "{asctime} {levelname} {name} [{request_id}] {message}",
+            "style": "{",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
-            "fmt": "{asctime}{levelname}{name}{message}",
+            "fmt": "{asctime}{levelname}{name}{request_id}{message}",
             "style": "{",
             # Django attaches the request, whose repr has the query string: a key may be in it.
             "reserved_attrs": [*RESERVED_ATTRS, "request"],
         },
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "filters": {"request_id": {"()": "hello_project.request_id.Filter"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         # A refusal is an answer, not an event: without this, every 401 and 429 is a line.
@@ -175,6 +197,7 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO"},
         # Whoever scans the internet sends names at random; the answer says what is wrong.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "hello_project.request_log": {"level": "INFO" if REQUEST_LOG else "WARNING"},
         # In our format instead of gunicorn's own.
         "gunicorn.error": {"handlers": ["stderr"], "propagate": False},
         # Without this, every HEAD is a line.

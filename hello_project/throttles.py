@@ -1,4 +1,4 @@
-"""The address limit of this site, which fetches the keys' generation number on the way."""
+"""The limits of addresses on this site. They fetch the keys' generation number on the way."""
 
 from apikeys import generation
 from throttling import throttles
@@ -6,3 +6,9 @@ from throttling import throttles
 
 class AddressThrottle(throttles.AddressThrottle):
     read_along = {generation.META_NAME: generation.STORE_KEY}
+
+
+class EnquiryThrottle(AddressThrottle):
+    """For asking what is left, which is to use up nothing of what it tells of."""
+
+    scope = "rate-limit"

@@ -10,6 +10,8 @@ traffic.lua with at most 500 counts each. One hash tag keeps all of it on one sh
 | `{traffic}:keys:hour:<hours since 1970>` | hash, `<key id> <outcome>` -> requests | 26 hours |
 | `{traffic}:keys:day:<days since 1970>` | hash, `<key id> <outcome>` -> requests | 32 days |
 | `{traffic}:refused:<hours since 1970>` | sorted set, client by its refusals, 1,000 | 26 hours |
+| `{traffic}:total:0` | hash, outcome -> requests | 400 days |
+| `{traffic}:limiter:0` | hash, a count of throttling.measurements -> the count | 400 days |
 | `{traffic}:flushed:<process>` | string, the number of that process's last call | 1 hour |
 
 A client that falls out of the 1,000 most refused begins again at 0, so a score may be too low,
@@ -43,6 +45,7 @@ from redis.exceptions import RedisError
 from apikeys.background import FlushedInBackground
 from hello_project.outcomes import REFUSED
 from throttling import changes
+from throttling.measurements import measurements
 from throttling.throttles import refusals
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,10 @@ OUTCOMES_BY_MINUTE: Final = Series("minute", 2 * 3600)
 OUTCOMES_BY_HOUR: Final = Series("hour", 31 * 86_400)
 KEYS_BY_HOUR: Final = Series("keys:hour", 26 * 3600)
 KEYS_BY_DAY: Final = Series("keys:day", 32 * 86_400)
+OUTCOMES_IN_ALL: Final = Series("total", 400 * 86_400)
+LIMITER_IN_ALL: Final = Series("limiter", 400 * 86_400)
+EVER: Final = 0
+"""The period of what is counted in all."""
 CLIENTS_BY_HOUR: Final = Series("refused", 26 * 3600, "zset")
 
 Counts: TypeAlias = list[tuple[Series, int, str, int]]
@@ -171,7 +178,7 @@ class Traffic(FlushedInBackground):
         with self._lock:
             outcomes, keys, clients = self._outcomes, self._keys, self._clients
             self._forget()
-        counts = _sums(outcomes, keys, clients)
+        counts = _sums(outcomes, keys, clients, measurements.take())
         starts = range(0, len(counts), COUNTS_A_CALL)
         return [counts[start : start + COUNTS_A_CALL] for start in starts]
 
@@ -207,16 +214,20 @@ def _sums(
     outcomes: Mapping[tuple[int, str], int],
     keys: Mapping[tuple[int, str, str], int],
     clients: Mapping[tuple[int, str], int],
+    measured: Mapping[str, int],
 ) -> Counts:
     sums: dict[tuple[Series, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for (minute, outcome), count in outcomes.items():
         sums[OUTCOMES_BY_MINUTE, minute][outcome] += count
         sums[OUTCOMES_BY_HOUR, minute // 60][outcome] += count
+        sums[OUTCOMES_IN_ALL, EVER][outcome] += count
     for (hour, key_id, outcome), count in keys.items():
         sums[KEYS_BY_HOUR, hour][f"{key_id} {outcome}"] += count
         sums[KEYS_BY_DAY, hour // 24][f"{key_id} {outcome}"] += count
     for (hour, client), count in clients.items():
         sums[CLIENTS_BY_HOUR, hour][client] += count
+    for name, count in measured.items():
+        sums[LIMITER_IN_ALL, EVER][name] += count
     return [(*of, field, count) for of, fields in sums.items() for field, count in fields.items()]
 
 

@@ -1,7 +1,7 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import path, re_path
 
-from hello_project import views
+from hello_project import docs, views
 
 admin.site.site_header = "Keys and limits"
 admin.site.site_title = "Keys and limits"
@@ -9,8 +9,15 @@ admin.site.index_title = "Administration"
 
 urlpatterns = [
     path("", views.HelloView.as_view(), name="hello"),
+    path("get-auth-token", views.TokenView.as_view(), name="get-auth-token"),
+    path("rate-limit", views.RateLimitView.as_view(), name="rate-limit"),
+    re_path(r"^verify(?P<original>/[\s\S]*)?\Z", views.VerifyView.as_view(), name="verify"),
     path("livez", views.LivezView.as_view(), name="livez"),
     path("readyz", views.ReadyzView.as_view(), name="readyz"),
+    path("metrics", views.metrics, name="metrics"),
+    path("openapi.json", docs.openapi, name="openapi"),
+    path("docs", docs.page),
+    path("docs/", docs.page, name="docs"),
     path("admin/", admin.site.urls),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,11 @@ try:
     settings.SECRET_KEY  # noqa: B018 - Django raises on an empty one, without saying what to do
 except ImproperlyConfigured as error:
     raise ImproperlyConfigured(f"{error} Set SECRET_KEY or SECRET_KEY_FILE.") from error
+
+if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Else DRF imports the driver of the other database, for field types that nothing here has: 9 MB
+    # a process.
+    sys.modules.setdefault("psycopg", None)  # type: ignore[arg-type]  # Which makes it ImportError.
 
 
 class Site:

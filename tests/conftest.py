@@ -17,6 +17,7 @@ from apikeys.records import records
 from hello_project.embedded import EmbeddedStore
 from hello_project.traffic import traffic
 from tests import servers
+from throttling.measurements import measurements
 from throttling.throttles import breaker, local_counter, refusals
 
 
@@ -41,7 +42,7 @@ def store(store_of_the_site: None) -> Redis:
     """The site's store, empty, and nothing remembered of the test before."""
     connection: Redis = get_redis_connection("default")
     connection.flushdb()
-    for memory in (records, refusals, local_counter, last_used, traffic):
+    for memory in (records, refusals, local_counter, last_used, traffic, measurements):
         memory.clear()
     breaker.answered()
     return connection

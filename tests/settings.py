@@ -15,6 +15,8 @@ SQLITE = DATA_DIR / "tests.sqlite3"
 _OURS = (
     "SECRET_KEY_FILE DEBUG ALLOWED_HOSTS HOST PORT IP_RATE_LIMIT TRUSTED_PROXIES"
     " STORE_FAILURE CSRF_TRUSTED_ORIGINS LOG_FORMAT HTTPS DATABASE_URL_FILE REDIS_URL_FILE"
+    " TOKEN_SECRETS TOKEN_SECRETS_FILE METRICS_TOKEN METRICS_TOKEN_FILE METRICS_NETWORKS"
+    " REQUEST_LOG"
 )
 # Set to nothing, which counts as not set, so that no .env fills them in.
 os.environ.update(dict.fromkeys(_OURS.split(), ""))
@@ -28,9 +30,10 @@ os.environ.update(
 )
 
 from hello_project.settings import *  # noqa: E402, F403 - the environment comes first
-from hello_project.settings import ALLOWED_HOSTS, DATABASES  # noqa: E402
+from hello_project.settings import ALLOWED_HOSTS, DATABASES, INSTALLED_APPS  # noqa: E402
 
 ALLOWED_HOSTS += ["testserver"]
+INSTALLED_APPS += ["drf_api_keys"]
 # A file, because the servers that tests start use the same database.
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(SQLITE)}

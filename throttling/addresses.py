@@ -37,12 +37,24 @@ def client_identity(peer: str, forwarded_for: str, trusted_proxies: Sequence[Net
     `peer` is the socket's address, `forwarded_for` the X-Forwarded-For header ("" when absent).
     Never raises: a malformed hop ends the walk at the last good one.
     """
+    client = client_address(peer, forwarded_for, trusted_proxies)
+    return _prefix(client) if ":" in client else client
+
+
+def client_address(peer: str, forwarded_for: str, trusted_proxies: Sequence[Network]) -> str:
+    """As `client_identity`, but of IPv6 the whole address."""
     client = _canonical(peer)
     if client is None:
         return UNKNOWN
     if forwarded_for and trusted_proxies:
         client = _walk(client, forwarded_for, trusted_proxies)
-    return _prefix(client) if ":" in client else client
+    return client
+
+
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address, in any form that proxies write it in, lies in one of the networks."""
+    canonical = _canonical(address)
+    return canonical is not None and _is_in(canonical, networks)
 
 
 def _walk(client: str, forwarded_for: str, trusted_proxies: Sequence[Network]) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import NoScriptError
 
@@ -50,8 +51,8 @@ class SlidingWindowCounter:
     """Counts the hits of any number of identifiers under one rate limit.
 
     Two counters of the same rate limit over the same store count the same identifiers together.
-    `connection` is a Redis client, by default that of Django's default cache. `clock` gives
-    milliseconds since the epoch, by default the store's own clock does.
+    `connection` is a Redis client, by default that of the cache that STORE_CACHE names ("default").
+    `clock` gives milliseconds since the epoch, by default the store's own clock does.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class SlidingWindowCounter:
     @property
     def connection(self) -> Redis:
         if self._connection is None:
-            self._connection = get_redis_connection("default")
+            self._connection = get_redis_connection(getattr(settings, "STORE_CACHE", "default"))
         return self._connection
 
     @cached_property

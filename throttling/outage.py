@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Final
 
 from throttling.limiter import Decision
+from throttling.measurements import FAILURES, OPENINGS, measurements
 from throttling.rates import RateLimit
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,12 @@ class Breaker:
             self._failures = 0
 
     def failed(self, error: Exception) -> None:
+        measurements.count(FAILURES)
         with self._lock:
             self._failures += 1
             self._next_probe = self._clock() + PROBE_SECONDS
             if self._failures == FAILURES_TO_OPEN:
+                measurements.count(OPENINGS)
                 logger.error("The store does not answer (%s); deciding without it.", error)
 
 

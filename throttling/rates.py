@@ -11,7 +11,7 @@ _UNIT_NAMES: Final = {
     "ms": "ms",
     **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
     **dict.fromkeys(("m", "min", "minute", "minutes"), "m"),
-    **dict.fromkeys(("h", "hour", "hours"), "h"),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), "h"),
     **dict.fromkeys(("d", "day", "days"), "d"),
 }
 _NOTATION: Final = re.compile(r"\s*([0-9]{1,10})\s*/\s*([0-9]{0,10})\s*([a-z]+)\s*", re.IGNORECASE)
@@ -56,6 +56,10 @@ class RateLimit:
         shortest = f"{self.limit}/{window_ms // _UNIT_MS[unit]}{unit}"
         object.__setattr__(self, "shortest", shortest)
         object.__setattr__(self, "_notation", shortest)
+
+    def times(self, factor: int) -> RateLimit:
+        """So many times as much in the same window, at most MAX_LIMIT."""
+        return RateLimit(min(self.limit * factor, MAX_LIMIT), self.window)
 
     @classmethod
     def parse(cls, notation: str) -> RateLimit:

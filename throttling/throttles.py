@@ -20,9 +20,10 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
-from throttling.addresses import client_identity
+from throttling.clients import client_identity
 from throttling.headers import AppliedLimit
 from throttling.limiter import Decision, Hit, RateLimit, SlidingWindowCounter, hit_together
+from throttling.measurements import WITHOUT_STORE, measurements
 from throttling.outage import Breaker, LocalCounter, share_of
 from throttling.refusals import RememberedRefusals
 
@@ -60,6 +61,7 @@ def ask(hits: Sequence[Hit], keys: Sequence[str]) -> list[Asked]:
     except RedisError as error:
         breaker.failed(error)
         return [Asked(name, None, []) for name in names]
+    measurements.answered(time.monotonic() - asked_at)
     breaker.answered()
     for name, decision in zip(names, decisions, strict=True):
         if not decision.allowed:
@@ -127,6 +129,25 @@ class SlidingWindowThrottle(BaseThrottle):
         request.META.setdefault(APPLIED, []).append(applied)
         return self.decision.allowed
 
+    def peek(self, request: Request, view: Any) -> AppliedLimit | None:
+        """What is left of this limit, counting nothing; None when the request is not limited.
+
+        Raises StoreUnavailable, whatever STORE_FAILURE says: nobody else knows what is left.
+        """
+        limited = self.limited(request, view)
+        if limited is None:
+            return None
+        limiter, identifier = self.hit_on(*limited)
+        if not breaker.may_ask():
+            raise StoreUnavailable
+        try:
+            decision = limiter.peek(identifier)
+        except RedisError as error:
+            breaker.failed(error)
+            raise StoreUnavailable from error
+        breaker.answered()
+        return AppliedLimit(self.scope, *limited, decision)
+
     def limited(self, request: Request, view: Any) -> tuple[str, RateLimit] | None:
         """Who is limited by this request and to what; None when it is not limited."""
         rate = self.get_rate(request, view)
@@ -164,12 +185,7 @@ class AddressThrottle(SlidingWindowThrottle):
     before_authentication = True
 
     def get_identifier(self, request: Request, view: Any) -> str:
-        meta = request.META
-        return client_identity(
-            meta.get("REMOTE_ADDR", ""),
-            meta.get("HTTP_X_FORWARDED_FOR", ""),
-            getattr(settings, "TRUSTED_PROXIES", ()),
-        )
+        return client_identity(request.META)
 
 
 class KeyThrottle(SlidingWindowThrottle):
@@ -197,6 +213,7 @@ def decide_without_store(identifier: str, rate: RateLimit) -> Decision:
 
     Raises StoreUnavailable for "deny".
     """
+    measurements.count(WITHOUT_STORE)
     policy = getattr(settings, "STORE_FAILURE", "local")
     if policy == "deny":
         raise StoreUnavailable

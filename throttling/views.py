@@ -25,6 +25,7 @@ class RateLimitedView(APIView):
     """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        _name_action(self, request)
         early, self._later = _split(self.get_throttles())
         try:
             for throttle in early:
@@ -60,9 +61,17 @@ class RateLimitedView(APIView):
         """What DRF's `dispatch` does with an exception, for one from before it."""
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
+        self.request.authenticators = ()  # Nobody has asked who it is, nor shall the rendering.
+        self.format_kwarg = self.get_format_suffix(**kwargs)
         self.headers = self.default_response_headers
         response = self.handle_exception(error)
         return self.finalize_response(self.request, response, *args, **kwargs)
+
+
+def _name_action(view: Any, request: HttpRequest) -> None:
+    """Of a viewset, whose `get_throttles` may go by it. DRF does this when it makes its request."""
+    if hasattr(view, "action_map"):
+        view.action = view.action_map.get((request.method or "").lower())
 
 
 def _split(throttles: Sequence[BaseThrottle]) -> tuple[list[BaseThrottle], list[BaseThrottle]]:

@@ -315,6 +315,9 @@ def test_a_production_environment_passes_djangos_checks(tmp_path: Path) -> None:
         ("SECRET_KEY_FILE", "/nonexistent"),
         ("IP_RATE_LIMIT", "three per ten"),
         ("DATABASE_URL", "mysql://here/app"),
+        ("TOKEN_SECRETS", "short"),
+        ("METRICS_TOKEN", "short"),
+        ("METRICS_NETWORKS", "10.0.0.0/99"),
     ],
 )
 def test_gunicorn_ends_with_one_sentence_when_a_setting_is_missing_or_malformed(
@@ -328,6 +331,7 @@ def test_gunicorn_ends_with_one_sentence_when_a_setting_is_missing_or_malformed(
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert name in ended.stderr
+    assert "short" not in ended.stderr
 
 
 def test_any_other_server_learns_which_setting_is_missing(tmp_path: Path) -> None:
@@ -373,12 +377,18 @@ def test_each_event_in_the_log_can_be_read_by_a_machine(
     events = read(server.log.read_text())
     assert [(event["levelname"], event["name"]) for event in events] == [
         ("INFO", "apikeys.authentication"),
+        ("INFO", "hello_project.request_log"),
         ("WARNING", "gunicorn.error"),
         ("ERROR", "django.request"),
+        ("INFO", "hello_project.request_log"),
     ]
-    assert events[2]["message"] == "Internal Server Error: /crash"
-    assert events[2]["exc_info"].startswith("Traceback (most recent call last):\n")
-    assert events[2]["exc_info"].strip().endswith("RuntimeError: crashed on purpose, True")
+    crash = events[3]
+    assert crash["message"] == "Internal Server Error: /crash"
+    assert crash["exc_info"].startswith("Traceback (most recent call last):\n")
+    assert crash["exc_info"].strip().endswith("RuntimeError: crashed on purpose, True")
+    ids = [event["request_id"] for event in events]
+    assert ids[0] == ids[1] != ids[3] == ids[4]
+    assert ids[2] == "-"
     assert all(re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}$", e["asctime"]) for e in events)
 
 
@@ -403,7 +413,8 @@ def read_text(log: str) -> list[dict[str, Any]]:
     starts = re.split(r"^(?=20\d\d-\d\d-\d\d )", log, flags=re.MULTILINE)
     assert starts.pop(0) == ""
     pattern = re.compile(
-        r"(?P<asctime>\S+ \S+) (?P<levelname>[A-Z]+) (?P<name>[\w.]+): (?P<message>[^\n]*)\n"
+        r"(?P<asctime>\S+ \S+) (?P<levelname>[A-Z]+) (?P<name>[\w.]+) "
+        r"\[(?P<request_id>[^]]+)\] (?P<message>[^\n]*)\n"
         r"(?P<exc_info>.*)",
         re.DOTALL,
     )

@@ -43,6 +43,7 @@ from hello_project.traffic import (
 )
 from tests.servers import Server, gunicorn, shared_environment, wait_for
 from tests.traffic import get
+from throttling.measurements import measurements
 
 KEY = "abcdefghijkl"
 MINUTE = 29_000_000
@@ -134,6 +135,7 @@ def test_each_key_of_the_store_is_named_as_documented_and_expires(
     counted: Traffic, store: Redis
 ) -> None:
     counted.note(refused_by("key"), KEY, "192.0.2.1")
+    measurements.answered(0.001)
     counted.flush()
     number_key = counted._number_key
     assert number_key.startswith("{traffic}:flushed:")
@@ -143,6 +145,8 @@ def test_each_key_of_the_store_is_named_as_documented_and_expires(
         f"{{traffic}}:keys:hour:{HOUR}": 26 * 3600,
         f"{{traffic}}:keys:day:{DAY}": 32 * 86_400,
         f"{{traffic}}:refused:{HOUR}": 26 * 3600,
+        "{traffic}:total:0": 400 * 86_400,
+        "{traffic}:limiter:0": 400 * 86_400,
         number_key: 3600,
     }
     found: Any = store.scan_iter("*traffic*")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from throttling.limiter import InvalidRateLimit, RateLimit
+from throttling.rates import MAX_LIMIT, InvalidRateLimit, RateLimit
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_a_rate_limit_of_numbers_has_a_notation_too() -> None:
     assert str(RateLimit(100, 60)) == "100/1m"
     assert RateLimit.parse(str(RateLimit(7, 0.333))) == RateLimit(7, 0.333)
     assert RateLimit.parse("60/60s") == RateLimit.parse("60/1m")
+
+
+def test_a_multiple_is_as_much_more_in_the_same_window() -> None:
+    assert RateLimit.parse("3/10s").times(10) == RateLimit.parse("30/10s")
+    assert RateLimit(MAX_LIMIT - 1, 60).times(10) == RateLimit(MAX_LIMIT, 60)
 
 
 @pytest.mark.parametrize(
