@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
@@ -44,6 +45,8 @@ from throttling.measurements import (
 from throttling.throttles import breaker
 
 POLICIES: Final = ("ip", "key", "rate-limit")
+STORE_SECONDS: Final = 1.0
+BETWEEN_TRIES: Final = 0.1
 _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 
@@ -108,15 +111,24 @@ class _Fleet(Collector):
 
 
 def _counted() -> tuple[Counter[str], Counter[str]] | None:
-    """The counts of OUTCOMES_IN_ALL and LIMITER_IN_ALL; None without the store."""
-    pipeline = get_redis_connection("default").pipeline(transaction=False)
-    for series in (OUTCOMES_IN_ALL, LIMITER_IN_ALL):
-        pipeline.hgetall(series.key(EVER))
-    try:
-        outcomes, limiter = pipeline.execute()
-    except RedisError:
-        return None
-    return _numbers(outcomes), _numbers(limiter)
+    """The counts of OUTCOMES_IN_ALL and LIMITER_IN_ALL; None without the store.
+
+    Asked again for a second: the store's timeout is that of the requests, and nobody waits here.
+    """
+    connection = get_redis_connection("default")
+    until = time.monotonic() + STORE_SECONDS
+    while True:
+        pipeline = connection.pipeline(transaction=False)
+        for series in (OUTCOMES_IN_ALL, LIMITER_IN_ALL):
+            pipeline.hgetall(series.key(EVER))
+        try:
+            outcomes, limiter = pipeline.execute()
+        except RedisError:
+            if time.monotonic() > until:
+                return None
+            time.sleep(BETWEEN_TRIES)
+        else:
+            return _numbers(outcomes), _numbers(limiter)
 
 
 def _numbers(fields: Mapping[bytes, bytes]) -> Counter[str]:

@@ -123,7 +123,7 @@ def _loggable(text: str) -> str:
 
 def _record(level: int, fields: Mapping[str, Any]) -> logging.LogRecord:
     """Without what `logger.log` finds out of the caller, for twice the time."""
-    record = logging.LogRecord(logger.name, level, "", 0, _line(fields), None, None)
+    record = logging.getLogRecordFactory()(logger.name, level, "", 0, _line(fields), None, None)
     record.__dict__.update(fields)
     return record
 
