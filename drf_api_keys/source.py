@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-import environ
 from django.db import Error, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
@@ -123,6 +122,12 @@ class Source:
 
 def _config(url: str) -> dict[str, Any]:
     """Raises SourceFailed, with nothing of the URL, since a password may be in it."""
+    try:
+        import environ
+    except ImportError as error:
+        raise SourceFailed(
+            "--database-url needs another package: pip install django-environ"
+        ) from error
     try:
         parts = urlsplit(url)
         is_good = parts.scheme in ("postgres", "postgresql", "sqlite") and bool(
