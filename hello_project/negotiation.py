@@ -32,6 +32,19 @@ class JSONNegotiation(DefaultContentNegotiation):
         return chosen
 
 
+class WhateverIsAccepted(JSONNegotiation):
+    """For answers to a proxy, which passes on what the client of another service accepts."""
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        first = next(iter(renderers))
+        return first, str(first.media_type)
+
+
 @lru_cache(maxsize=256)
 def _takes_json(accept: str) -> bool:
     """Whether JSON is named, or anything will do, without a parameter that could say otherwise."""

@@ -365,7 +365,7 @@ OPERATIONS: Final[dict[tuple[type[APIView], str], Described]] = {
             "204": _without_body(
                 "The key is good; who it is", ("X-Api-Key-Id", "X-Api-Key-Name", *LIMITED)
             ),
-            **_ERRORS,
+            **{status: error for status, error in _ERRORS.items() if status != "406"},
         },
     },
     (views.LivezView, "GET"): {

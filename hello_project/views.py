@@ -8,6 +8,7 @@ from urllib.parse import quote
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 from rest_framework.exceptions import (
@@ -25,6 +26,7 @@ from rest_framework.views import APIView
 from apikeys import tokens
 from apikeys.authentication import ApiKeyAuthentication
 from apikeys.records import KeyRecord
+from hello_project.negotiation import WhateverIsAccepted
 from hello_project.parsers import LengthRequired
 from hello_project.problems import MEDIA_TYPE, NO_STORE, problem, quota_exceeded_response
 from hello_project.throttles import AddressThrottle, EnquiryThrottle
@@ -78,9 +80,11 @@ class TokenView(ApiView):
 class VerifyView(ApiView):
     """Forward authentication: a proxy asks here, in whatever method, before it passes on a request.
 
-    A 2xx lets that request pass; the key's id and name go with it. Envoy, which appends the path that
-    it asks about, takes only a 200 for that.
+    A 2xx lets that request pass; the key's id and name go with it. Envoy, which appends the path
+    that it asks about, takes only a 200 for that.
     """
+
+    content_negotiation_class = WhateverIsAccepted
 
     def get(self, request: Request, original: str | None = None) -> Response:
         record = cast(KeyRecord, request.auth)
@@ -170,6 +174,7 @@ class ReadyzView(ProbeView):
         )
 
 
+@csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
     from hello_project.metrics import metrics  # Here, since most processes never need it.
 

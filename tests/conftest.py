@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from tests import servers
 from throttling.measurements import measurements
 from throttling.throttles import breaker, local_counter, refusals
 
+CommandsSent = Callable[[], AbstractContextManager[list[str]]]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def store_of_the_site() -> Iterator[None]:
@@ -30,8 +33,8 @@ def store_of_the_site() -> Iterator[None]:
     for gathered in (last_used, traffic):
         gathered.flush_seconds = 3600  # Nothing writes beside a test that does not ask for it.
     yield
-    for gathered in (last_used, traffic):
-        gathered.clear()
+    for memory in (last_used, traffic, measurements):
+        memory.clear()
     if embedded:
         embedded.stop()
     shutil.rmtree(settings.DATA_DIR, ignore_errors=True)
@@ -65,6 +68,27 @@ def each_store(server_of_each_kind: Redis) -> Redis:
 def issued(transactional_db: None) -> tuple[ApiKey, str]:
     """A key and its plaintext, committed: servers in other processes see it."""
     return ApiKey.objects.issue(name="tests")
+
+
+@pytest.fixture
+def commands_sent(store: Redis) -> CommandsSent:
+    """What clients send to the store within the block; what a script calls there is left out."""
+
+    @contextmanager
+    def collect() -> Iterator[list[str]]:
+        sent: list[str] = []
+        # A client of its own, so that the site's keeps the connection that it has.
+        with Redis.from_url(settings.REDIS_URL) as watcher, watcher.monitor() as monitor:
+            yield sent
+            store.echo("that is all")
+            while True:
+                command = monitor.next_command()
+                if command["command"] == "ECHO that is all":
+                    break
+                if command["client_type"] != "lua":
+                    sent.append(command["command"])
+
+    return collect
 
 
 @pytest.fixture

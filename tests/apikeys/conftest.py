@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from redis import Redis
@@ -20,7 +18,6 @@ from apikeys.models import ApiKey
 Issued = tuple[ApiKey, str]
 Ask = Callable[..., Any]
 LogIn = Callable[..., Client]
-CommandsSent = Callable[[], AbstractContextManager[list[str]]]
 
 
 @pytest.fixture
@@ -34,27 +31,6 @@ def ask(api: APIClient) -> Ask:
         return api.get(path, headers=headers or {}, REMOTE_ADDR=address)
 
     return get
-
-
-@pytest.fixture
-def commands_sent(store: Redis) -> CommandsSent:
-    """What clients send to the store within the block; what a script calls there is left out."""
-
-    @contextmanager
-    def collect() -> Iterator[list[str]]:
-        sent: list[str] = []
-        # A client of its own, so that the site's keeps the connection that it has.
-        with Redis.from_url(settings.REDIS_URL) as watcher, watcher.monitor() as monitor:
-            yield sent
-            store.echo("that is all")
-            while True:
-                command = monitor.next_command()
-                if command["command"] == "ECHO that is all":
-                    break
-                if command["client_type"] != "lua":
-                    sent.append(command["command"])
-
-    return collect
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from apikeys.authentication import (
 )
 from apikeys.models import ApiKey
 from apikeys.records import KeyRecord
-from tests.apikeys.conftest import Ask, CommandsSent, Issued
+from tests.apikeys.conftest import Ask, Issued
+from tests.conftest import CommandsSent
 
 NO_CREDENTIAL = 'Bearer realm="api"'
 WRONG_CREDENTIAL = 'Bearer realm="api", error="invalid_token"'

@@ -23,7 +23,8 @@ from apikeys import generation, records
 from apikeys.authentication import ApiKeyAuthentication
 from apikeys.generation import GenerationNotRaised
 from apikeys.models import ApiKey
-from tests.apikeys.conftest import CommandsSent, Issued
+from tests.apikeys.conftest import Issued
+from tests.conftest import CommandsSent
 
 
 class PlainView(APIView):

@@ -20,7 +20,8 @@ from apikeys.authentication import KEY_ID
 from apikeys.last_used import last_used
 from apikeys.models import ApiKey
 from apikeys.records import KeyRecord, _packed, _unpacked, load
-from tests.apikeys.conftest import CommandsSent, Issued
+from tests.apikeys.conftest import Issued
+from tests.conftest import CommandsSent
 from throttling.addresses import parse_networks
 
 FORBIDDEN = {

@@ -26,7 +26,8 @@ from apikeys import keys, tokens
 from apikeys.last_used import last_used
 from apikeys.models import ApiKey
 from apikeys.records import KeyRecord, load
-from tests.apikeys.conftest import Ask, CommandsSent, Issued
+from tests.apikeys.conftest import Ask, Issued
+from tests.conftest import CommandsSent
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 SECOND = int(NOW.timestamp())

@@ -21,10 +21,10 @@ from pytest_django import Settings
 
 from drf_api_keys import hashes
 from drf_api_keys.slow_hashes import slow_hashes
-from tests.apikeys.conftest import ask, commands_sent, no_store_for_generation
+from tests.apikeys.conftest import ask, no_store_for_generation
 from tests.servers import shared_environment
 
-__all__ = ["ask", "commands_sent", "no_store_for_generation"]
+__all__ = ["ask", "no_store_for_generation"]
 
 HERE = Path(__file__).parent
 NEWEST, SLOW = "3.1", "2.3"

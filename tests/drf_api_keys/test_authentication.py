@@ -25,7 +25,8 @@ from drf_api_keys import hashes
 from drf_api_keys.authentication import ImportedKeyAuthentication
 from drf_api_keys.models import NO_SECRET, ImportedKey
 from drf_api_keys.slow_hashes import CheckedLater, SlowHashes, slow_hashes
-from tests.apikeys.conftest import Ask, CommandsSent, Issued
+from tests.apikeys.conftest import Ask, Issued
+from tests.conftest import CommandsSent
 from tests.drf_api_keys.conftest import header, prefix_of
 
 KEY = "AbCdEfG1.0123456789abcdefghijABCDEFGHIJkl"

@@ -10,7 +10,8 @@ from pytest_django import DjangoAssertNumQueries
 from apikeys.models import ApiKey
 from drf_api_keys.importing import REVOKED_THERE
 from drf_api_keys.models import ImportedKey
-from tests.apikeys.conftest import Ask, CommandsSent
+from tests.apikeys.conftest import Ask
+from tests.conftest import CommandsSent
 from tests.drf_api_keys.conftest import SLOW, OldProject, header, prefix_of
 
 

@@ -211,7 +211,7 @@ def test_a_network_opens_it_for_whom_a_trusted_proxy_names(api: APIClient, db: N
 
 
 def test_it_is_read_only(api: APIClient, db: None, open_to_the_tests: None) -> None:
-    refused = api.post("/metrics")
+    refused = Client(enforce_csrf_checks=True).post("/metrics")
     assert refused.status_code == 405
     assert refused["Allow"] == "GET, HEAD"
     assert api.head("/metrics").status_code == 200

@@ -340,10 +340,10 @@ def test_any_other_server_learns_which_setting_is_missing(tmp_path: Path) -> Non
     assert ended.stderr.splitlines()[-1].endswith("Set SECRET_KEY or SECRET_KEY_FILE.")
 
 
-def test_only_the_admin_is_sent_to_https(settings: LazySettings) -> None:
+def test_only_the_pages_are_sent_to_https(settings: LazySettings) -> None:
     settings.SECURE_SSL_REDIRECT = True
     client = Client()
-    for path in ("/admin", "/admin/", "/admin/apikeys/"):
+    for path in ("/admin", "/admin/", "/admin/apikeys/", "/docs", "/docs/"):
         assert client.get(path)["Location"] == f"https://testserver{path}"
     for path, status in (("/", 401), ("/livez", 200), ("/administration", 404)):
         assert client.get(path).status_code == status

@@ -6,9 +6,12 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from apikeys.models import ApiKey
+from tests.conftest import CommandsSent
 from tests.hello_project.raw import request, send
 from tests.servers import Server
 
@@ -37,6 +40,16 @@ def test_the_fourth_is_refused_as_anywhere(api: APIClient, issued: Issued) -> No
     assert answers[3]["RateLimit"].startswith('"ip";r=0;')
     assert answers[3].json()["violated-policies"] == ["ip"]
     assert api.get("/", headers={"X-API-Key": issued[1]}).status_code == 429
+
+
+def test_it_costs_one_round_trip_and_no_sql(
+    api: APIClient, issued: Issued, commands_sent: CommandsSent
+) -> None:
+    verify(api, issued[1])
+    with commands_sent() as sent, CaptureQueriesContext(connection) as queries:
+        assert verify(api, issued[1]).status_code == 204
+    assert [command.split()[0] for command in sent] == ["EVALSHA", "GET"]  # Sent together.
+    assert len(queries) == 0
 
 
 def test_without_a_good_key_it_is_401(api: APIClient, issued: Issued) -> None:
@@ -68,6 +81,17 @@ def test_any_method_and_what_the_proxy_appends_are_answered_alike(
     assert (good.status_code, good.content) == (status, b"")
     assert good["X-Api-Key-Id"] == issued[0].pk
     assert verify(api, "nonsense", path, method).status_code == 401
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/html;q=0.9", "nonsense", ""])
+def test_what_the_client_accepts_matters_to_the_service_alone(
+    api: APIClient, issued: Issued, accept: str
+) -> None:
+    headers = {"X-API-Key": issued[1], "Accept": accept}
+    assert api.get("/verify", headers=headers).status_code == 204
+    refused = api.get("/verify", headers={"Accept": accept})
+    assert refused.status_code == 401
+    assert refused["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +133,11 @@ def test_it_is_answered_under_any_host(server: Server, issued: Issued, host: byt
 
 
 def test_many_are_answered_over_one_connection(server: Server, issued: Issued) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+    kept = HTTPConnection("127.0.0.1", server.port, timeout=5)
     for number in range(50):
         headers = {"X-API-Key": issued[1], "X-Forwarded-For": f"10.9.0.{number}"}
-        connection.request("GET", "/verify", headers=headers)
-        answer = connection.getresponse()
+        kept.request("GET", "/verify", headers=headers)
+        answer = kept.getresponse()
         assert (answer.status, answer.read()) == (204, b"")
         assert answer.getheader("Content-Length") in (None, "0")
-    connection.close()
+    kept.close()

@@ -104,6 +104,7 @@ class Command(BaseCommand):
         return [
             f"API    {url}",
             f"Admin  {url}admin/{login}",
+            f"Docs   {url}docs/",
             *_how_to_call(url, key),
             "Stop with Ctrl-C.",
         ]
