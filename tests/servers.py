@@ -99,9 +99,11 @@ class Server:
 
 
 @contextmanager
-def gunicorn(folder: Path, *, workers: int = 4, **environment: str) -> Iterator[Server]:
+def gunicorn(
+    folder: Path, *, workers: int = 4, port: int | None = None, **environment: str
+) -> Iterator[Server]:
     """The site as production runs it; `environment` overrides settings by name."""
-    port, log = free_port(), folder / "gunicorn.log"
+    port, log = port or free_port(), folder / "gunicorn.log"
     with log.open("wb") as output:
         process = children.start(
             [sys.executable, "-m", "gunicorn", "hello_project.wsgi"],

@@ -41,21 +41,14 @@ def site(issued: tuple[ApiKey, str], tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def site_again(
-    site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], AbstractContextManager[Server]]:
+def site_again(site: Server, tmp_path: Path) -> Callable[[], AbstractContextManager[Server]]:
     """Starts the site anew, on the port that it had."""
-
-    def start() -> AbstractContextManager[Server]:
-        monkeypatch.setattr(servers, "free_port", lambda: site.port)
-        return _site(tmp_path)
-
-    return start
+    return lambda: _site(tmp_path, site.port)
 
 
 @contextmanager
-def _site(folder: Path) -> Iterator[Server]:
-    with servers.gunicorn(folder, workers=2, TRUSTED_PROXIES="127.0.0.1") as running:
+def _site(folder: Path, port: int | None = None) -> Iterator[Server]:
+    with servers.gunicorn(folder, workers=2, port=port, TRUSTED_PROXIES="127.0.0.1") as running:
         # It listens before it has a worker, and a proxy would not wait that long.
         with urlopen(f"{running.url}/livez", timeout=servers.START_SECONDS) as answer:
             assert answer.status == 200
