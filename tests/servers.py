@@ -99,18 +99,17 @@ class Server:
 
 
 @contextmanager
-def gunicorn(
-    folder: Path, *, workers: int = 4, port: int | None = None, **environment: str
-) -> Iterator[Server]:
+def gunicorn(folder: Path, *, workers: int = 4, **environment: str) -> Iterator[Server]:
     """The site as production runs it; `environment` overrides settings by name."""
-    port, log = port or free_port(), folder / "gunicorn.log"
+    port, log = int(environment.get("PORT") or free_port()), folder / "gunicorn.log"
     with log.open("wb") as output:
         process = children.start(
             [sys.executable, "-m", "gunicorn", "hello_project.wsgi"],
             cwd=settings.BASE_DIR,
-            env={**os.environ, **shared_environment(), "PORT": str(port), "HOST": "127.0.0.1"}
+            env={**os.environ, **shared_environment(), "HOST": "127.0.0.1"}
             | {"WEB_CONCURRENCY": str(workers), "DJANGO_SETTINGS_MODULE": "hello_project.settings"}
-            | environment,
+            | environment
+            | {"PORT": str(port)},
             stdout=output,
             stderr=output,
         )

@@ -43,12 +43,12 @@ def site(issued: tuple[ApiKey, str], tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def site_again(site: Server, tmp_path: Path) -> Callable[[], AbstractContextManager[Server]]:
     """Starts the site anew, on the port that it had."""
-    return lambda: _site(tmp_path, site.port)
+    return lambda: _site(tmp_path, str(site.port))
 
 
 @contextmanager
-def _site(folder: Path, port: int | None = None) -> Iterator[Server]:
-    with servers.gunicorn(folder, workers=2, port=port, TRUSTED_PROXIES="127.0.0.1") as running:
+def _site(folder: Path, port: str = "") -> Iterator[Server]:
+    with servers.gunicorn(folder, workers=2, PORT=port, TRUSTED_PROXIES="127.0.0.1") as running:
         # It listens before it has a worker, and a proxy would not wait that long.
         with urlopen(f"{running.url}/livez", timeout=servers.START_SECONDS) as answer:
             assert answer.status == 200
