@@ -69,6 +69,19 @@ def test_the_service_learns_whose_request_it_is_and_never_the_key(
         assert issued[1] not in str(received)
 
 
+def test_the_service_and_the_sites_log_know_the_request_by_the_same_id(
+    proxy: Proxy, site: Server, issued: tuple[ApiKey, str]
+) -> None:
+    claim = ("X-Request-ID", "the-clients-own")
+    asked = [proxy.ask("/", credential(issued[1]), claim).received for _ in range(2)]
+    ids = [received["X-Request-ID"] for received in asked]
+    assert [len(each) for each in ids] == [1, 1]
+    assert ids[0] != ids[1]
+    for [request_id] in ids:
+        assert f" [{request_id}] GET /verify" in site.log.read_text()
+        assert request_id not in claim
+
+
 def test_a_name_that_is_no_plain_ascii_arrives_encoded(proxy: Proxy) -> None:
     name = "Zoë {env.HOME} {http.vars.key_id} $host %REQ(HOST)% 100 %"
     key, plaintext = ApiKey.objects.issue(name=name)
