@@ -33,16 +33,21 @@ class Terminal(StringIO):
 
 def started(url: str, **environment: str) -> subprocess.Popen[str]:
     """From a shell."""
-    return subprocess.Popen(
-        [sys.executable, "manage.py", "import_drf_api_keys", "--database-url", url],
-        cwd=settings.BASE_DIR,
-        env={**os.environ, **shared_environment()}
-        | {"DJANGO_SETTINGS_MODULE": "tests.drf_api_keys.site_settings"}
-        | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "manage.py", "import_drf_api_keys", "--database-url", url],
+            cwd=settings.BASE_DIR,
+            env={**os.environ, **shared_environment()}
+            | {"DJANGO_SETTINGS_MODULE": "tests.drf_api_keys.site_settings"}
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
