@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from redis import Redis
 
 from apikeys.models import ApiKey
 from hello_project.gunicorn_connection import LONGEST_HEAD, Connection
 from hello_project.gunicorn_worker import REQUESTS_A_CONNECTION, Worker
-from tests.servers import Server, gunicorn
+from tests.servers import Server, free_port, gunicorn
 from tests.traffic import get
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -170,16 +173,20 @@ def test_a_stopping_worker_answers_what_is_under_way_and_closes_what_is_idle(
         one_worker.process.wait(5)
 
 
-def test_tls_is_refused_with_what_to_do(tmp_path: Path, transactional_db: None) -> None:
-    arguments = f"--certfile {__file__} --keyfile {__file__}"
-    with (
-        pytest.raises(pytest.fail.Exception) as failure,
-        gunicorn(tmp_path, GUNICORN_CMD_ARGS=arguments),
-    ):
-        pass
-    assert failure.value.msg == (
-        "gunicorn ended with 1: This worker speaks no TLS: put a proxy in front that does.\n"
+def test_tls_is_refused_with_what_to_do() -> None:
+    certificate = ["--certfile", __file__, "--keyfile", __file__]
+    ended = subprocess.run(
+        [sys.executable, "-m", "gunicorn", *certificate, "hello_project.wsgi"],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "hello_project.settings"}
+        | {"PORT": str(free_port()), "HOST": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
+    assert ended.returncode == 1
+    assert ended.stderr == "This worker speaks no TLS: put a proxy in front that does.\n"
 
 
 # Limits asked for ahead
