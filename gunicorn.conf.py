@@ -1,5 +1,6 @@
 """Gunicorn's settings: `gunicorn hello_project.wsgi` finds this file by itself."""
 
+import gc
 import os
 import sys
 
@@ -32,3 +33,12 @@ limit_request_field_size = 16_380
 loglevel = "warning"
 logconfig_dict = settings.LOGGING
 logger_class = "hello_project.gunicorn_logger.Logger"
+
+
+def post_worker_init(worker: object) -> None:
+    """What the worker has loaded stays: the garbage collector need not look at it again and again.
+
+    Full collections then come sooner and take less time, and less garbage waits for them.
+    """
+    gc.collect()
+    gc.freeze()
