@@ -16,9 +16,10 @@ import growth_counters
 import growth_sites
 import growth_stores
 from comparison import Cell, Instance, Unexpected
-from growth_sites import THIS, Case, Keys, Site
+from growth_sites import Case, Keys, Site
 from report import Progress
 from servers import Servers, Store
+from targets import THIS
 
 from throttling.limiter import RateLimit
 

@@ -1,4 +1,4 @@
-"""The project under gunicorn as shipped, with so many clients and keys."""
+"""The project under gunicorn, with so many clients and keys."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ import wrk
 from comparison import Unexpected
 from growth_counters import address
 from servers import PROJECT, START_SECONDS, Server, Servers, Store, run
-from targets import TARGETS, WORKERS
+from targets import THIS, WORKERS
 
 from hello_project.gunicorn_worker import REQUESTS_A_CONNECTION
 
-THIS: Final = next(target for target in TARGETS if target.slug == "this")
 _PROBE: Final = wrk.get("/livez", {"Host": "127.0.0.1"}).encode()
 
 

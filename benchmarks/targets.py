@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +116,18 @@ REFERENCE: Final = Target(
     command=_gunicorn("bare_drf"),
 )
 
+THIS: Final = Target(
+    "this",
+    "this project",
+    server="gunicorn",
+    counting="100 slots, a script",
+    key_check="a record kept in the process, a number from the store",
+    command=lambda port: _module("gunicorn", "hello_project.wsgi"),
+    key_header="Authorization: Bearer {key}",
+    make_key=_from_project,
+    cwd=PROJECT,
+)
+
 TARGETS: Final = [
     Target(
         "django",
@@ -213,38 +225,18 @@ TARGETS: Final = [
         command=_uvicorn("limits_fastapi"),
         key_header="X-API-Key: {key}",
     ),
-    Target(
-        "this",
-        "this project",
-        server="gunicorn",
-        counting="100 slots, a script",
-        key_check="a record kept in the process, a number from the store",
-        command=lambda port: _module("gunicorn", "hello_project.wsgi"),
-        key_header="Authorization: Bearer {key}",
-        make_key=_from_project,
-        cwd=PROJECT,
-    ),
-    Target(
-        "this-logging",
-        "this project, a line logged for each request",
-        server="gunicorn",
-        counting="100 slots, a script",
-        key_check="a record kept in the process, a number from the store",
-        command=lambda port: _module("gunicorn", "hello_project.wsgi"),
-        key_header="Authorization: Bearer {key}",
-        make_key=_from_project,
-        cwd=PROJECT,
+    THIS,
+    replace(
+        THIS,
+        slug="this-logging",
+        name="this project, a line logged for each request",
         variables=(("REQUEST_LOG", "on"),),
     ),
-    Target(
-        "this-granian",
-        "this project on granian",
+    replace(
+        THIS,
+        slug="this-granian",
+        name="this project on granian",
         server="granian",
-        counting="100 slots, a script",
-        key_check="a record kept in the process, a number from the store",
         command=_granian("wsgi", "--blocking-threads 1 hello_project.wsgi:application"),
-        key_header="Authorization: Bearer {key}",
-        make_key=_from_project,
-        cwd=PROJECT,
     ),
 ]
