@@ -23,6 +23,22 @@ def is_verify(request: HttpRequest) -> bool:
     return request.path_info == VERIFY or request.path_info.startswith(f"{VERIFY}/")
 
 
+CONTENT_SECURITY_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Of the console's pages: nothing from elsewhere, and no script or style in a page itself."""
+
+
 class ForPeople(MiddlewareMixin):
     """Mixed into a middleware that only pages need: a request for the API passes it by.
 
@@ -31,6 +47,14 @@ class ForPeople(MiddlewareMixin):
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         return super().__call__(request) if is_for_people(request) else self.get_response(request)
+
+
+class ContentSecurityPolicyMiddleware(ForPeople):
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return response
 
 
 class AuthenticationMiddleware(ForPeople, auth.AuthenticationMiddleware):

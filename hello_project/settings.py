@@ -47,7 +47,7 @@ ROOT_URLCONF = "hello_project.urls"
 WSGI_APPLICATION = "hello_project.wsgi.application"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "hello_project.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -57,11 +57,12 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "apikeys",
     "throttling",
-    "hello_project",
+    "hello_project.apps.HelloProjectConfig",
 ]
 
 MIDDLEWARE = [
     "hello_project.request_log.RequestLogMiddleware",
+    "hello_project.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

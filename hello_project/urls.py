@@ -3,10 +3,6 @@ from django.urls import path, re_path
 
 from hello_project import docs, views
 
-admin.site.site_header = "Keys and limits"
-admin.site.site_title = "Keys and limits"
-admin.site.index_title = "Administration"
-
 urlpatterns = [
     path("", views.HelloView.as_view(), name="hello"),
     path("get-auth-token", views.TokenView.as_view(), name="get-auth-token"),
