@@ -15,7 +15,6 @@ from rest_framework.exceptions import AuthenticationFailed, ParseError, Permissi
 from rest_framework.request import Request
 
 from apikeys import generation, keys, networks, tokens
-from apikeys.keys import Key
 from apikeys.last_used import last_used
 from apikeys.records import KeyRecord, records
 
@@ -87,7 +86,9 @@ class ApiKeyAuthentication(BaseAuthentication):
         if key is None:
             logger.info("Refused a credential that has not the form of a key.")
             raise InvalidKey
-        return _good_record(request, key.id, key)
+        record = _record(request, key.id)
+        _refuse_if(record, record.refusal_of(key, timezone.now()))
+        return record.as_of(key)
 
     def authenticate_header(self, request: Request) -> str:
         """RFC 6750, section 3: the error is named only when a credential was sent."""
@@ -101,10 +102,12 @@ class KeyOrTokenAuthentication(ApiKeyAuthentication):
     def record_of(self, request: Request, credential: Credential) -> KeyRecord:
         if credential.scheme != BEARER or not tokens.is_shaped_like(credential.text):
             return super().record_of(request, credential)
-        key_id = tokens.key_id_of(credential.text)
-        if key_id is None:
+        subject = tokens.subject_of(credential.text)
+        if subject is None:
             raise InvalidKey
-        return _good_record(request, key_id)
+        record = _record(request, subject.key_id)
+        _refuse_if(record, record.refusal_of_mark(subject.mark, timezone.now()))
+        return record
 
 
 def credentials_in(request: Request | HttpRequest) -> list[Credential]:
@@ -143,15 +146,18 @@ def client_address(request: Request) -> str:
     return address
 
 
-def _good_record(request: Request, key_id: str, sent: Key | None = None) -> KeyRecord:
-    """The record under this id, of a key that is good now; with `sent`, of that key."""
+def _record(request: Request, key_id: str) -> KeyRecord:
     record = records.find(key_id, generation.current(request))
     if record is None:
         raise _refused(key_id, "unknown")
-    refusal = (sent and record.refusal_of(sent)) or record.refusal_at(timezone.now())
-    if refusal is not None:
-        raise _refused(key_id, refusal)
     return record
+
+
+def _refuse_if(record: KeyRecord, refusal: str | None) -> None:
+    """For this reason, or because the key is not good now. Raises InvalidKey."""
+    refusal = refusal or record.refusal_at(timezone.now())
+    if refusal is not None:
+        raise _refused(record.key_id, refusal)
 
 
 def _refused(key_id: str, refusal: str) -> InvalidKey:

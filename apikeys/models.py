@@ -11,7 +11,8 @@ from django.db import connections, models, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from apikeys import generation, keys, networks
+from apikeys import generation, history, keys, networks
+from apikeys.history import KeyEvent
 
 if TYPE_CHECKING:
     TextField = models.TextField[str, str]
@@ -19,8 +20,26 @@ else:  # Django's own class cannot be subscripted.
     TextField = models.TextField
 
 BETWEEN_WRITTEN_USES: Final = timedelta(minutes=1)
-SET_FORWARD: Final = frozenset({"revoked_at", "revoked_reason", "last_used_at"})
-"""Fields of a key that `revoke` and `record_uses` write, and `save` does not write again."""
+SET_FORWARD: Final = frozenset(
+    {
+        "digest",
+        "previous_digest",
+        "previous_until",
+        "revoked_at",
+        "revoked_reason",
+        "last_used_at",
+    }
+)
+"""Fields of a key that only `rotate`, `revoke` and `record_uses` write once it is issued."""
+SOON: Final = timedelta(days=14)
+"""A key that expires within this expires soon."""
+IDS_A_STATEMENT: Final = 1_000
+
+__all__ = ["ApiKey", "KeyEvent"]
+
+
+class KeyNotUsable(Exception):
+    """A revoked or expired key is not given a new secret."""
 
 
 def validate_rate(notation: str) -> None:
@@ -62,6 +81,28 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         raise_generation_after_commit(must=False)
         return created
 
+    def revoke(self, ids: Iterable[str], reason: str = "", by: User | None = None) -> list[str]:
+        """Refused everywhere from the next request on, once this returns outside a transaction.
+
+        The ids of those that were not revoked before; the others keep their moment and reason. The
+        number is raised even if there are none. Raises GenerationNotRaised.
+        """
+        wanted = list(dict.fromkeys(ids))
+        revoked: list[str] = []
+        with transaction.atomic(using=self.db):
+            for start in range(0, len(wanted), IDS_A_STATEMENT):
+                unrevoked = self.filter(
+                    pk__in=wanted[start : start + IDS_A_STATEMENT], revoked_at=None
+                ).order_by("pk")
+                found = list(unrevoked.select_for_update().values_list("pk", flat=True))
+                models.QuerySet.update(
+                    self.filter(pk__in=found), revoked_at=timezone.now(), revoked_reason=reason
+                )
+                history.record(found, KeyEvent.Action.REVOKED, by, reason)
+                revoked += found
+            raise_generation_after_commit()
+        return revoked
+
     def count_by_status(self) -> dict[str, int]:
         now = timezone.now()
         is_expired = models.Q(revoked_at=None, expires_at__lte=now)
@@ -102,7 +143,7 @@ class ApiKeyManager(models.Manager.from_queryset(ApiKeyQuerySet)):  # type: igno
         rate: str = "",
         networks: str = "",
         expires_at: datetime | None = None,
-        created_by: User | None = None,
+        by: User | None = None,
     ) -> tuple[ApiKey, str]:
         """The saved key, and its plaintext for the one time that it is shown.
 
@@ -115,7 +156,7 @@ class ApiKeyManager(models.Manager.from_queryset(ApiKeyQuerySet)):  # type: igno
             rate=rate,
             networks=networks,
             expires_at=expires_at,
-            created_by=created_by,
+            created_by=by,
         )
         plaintext = key.make_secret()
         key.full_clean()
@@ -132,6 +173,8 @@ class ApiKey(models.Model):
 
     class Status(models.TextChoices):
         ACTIVE = "active"
+        EXPIRES_SOON = "expires_soon", "expires soon"
+        OVERLAPPING = "overlapping"
         EXPIRED = "expired"
         REVOKED = "revoked"
 
@@ -146,6 +189,11 @@ class ApiKey(models.Model):
         max_length=4, choices=Environment.choices, default=Environment.LIVE
     )
     digest = models.CharField(max_length=64, editable=False)
+    previous_digest = models.CharField(
+        max_length=64, blank=True, default="", db_default="", editable=False
+    )
+    """Of the secret before the last rotation: good until `previous_until`."""
+    previous_until = models.DateTimeField(null=True, blank=True, editable=False)
     rate = models.CharField(
         "own rate",
         max_length=30,
@@ -183,6 +231,12 @@ class ApiKey(models.Model):
     class Meta:
         verbose_name = "API key"
         ordering = ["-created_at"]
+        # Keys are never deleted, they are revoked. "add" is what issuing takes.
+        default_permissions = ("view", "add", "change")
+        permissions = [
+            ("rotate_apikey", "Can rotate API key"),
+            ("revoke_apikey", "Can revoke API key"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.pk})"
@@ -192,8 +246,11 @@ class ApiKey(models.Model):
         is_known = not self._state.adding
         if is_known:
             kwargs.setdefault("update_fields", self._fields_saved_again())
-        super().save(*args, **kwargs)
-        raise_generation_after_commit(must=is_known)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if not is_known:
+                history.record([self.pk], KeyEvent.Action.ISSUED, self.created_by)
+            raise_generation_after_commit(must=is_known)
 
     def _fields_saved_again(self) -> list[str]:
         """All but what is only ever set forward: saving an older copy undoes no revocation."""
@@ -207,11 +264,25 @@ class ApiKey(models.Model):
 
     @property
     def status(self) -> Status:
+        """The first that holds of: revoked, expired, expires soon, overlapping, active."""
+        now = timezone.now()
         if self.revoked_at:
             return self.Status.REVOKED
-        if self.expires_at and self.expires_at <= timezone.now():
+        if self.expires_at and self.expires_at <= now:
             return self.Status.EXPIRED
-        return self.Status.ACTIVE
+        if self.expires_at and self.expires_at <= now + SOON:
+            return self.Status.EXPIRES_SOON
+        return self.Status.OVERLAPPING if self.is_overlapping else self.Status.ACTIVE
+
+    @property
+    def is_usable(self) -> bool:
+        return self.status not in (self.Status.REVOKED, self.Status.EXPIRED)
+
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether the secret before the last rotation is still good."""
+        is_revoked = self.revoked_at is not None
+        return not is_revoked and bool(self.previous_until and self.previous_until > timezone.now())
 
     def make_secret(self) -> str:
         """Give this unsaved key its digest; the plaintext is returned and kept nowhere."""
@@ -219,12 +290,50 @@ class ApiKey(models.Model):
         self.digest = key.digest
         return str(key)
 
-    def revoke(self, reason: str = "") -> None:
-        """Refused everywhere from the next request on, once this returns outside a transaction.
+    def rotate(self, overlap: timedelta, by: User | None = None) -> str:
+        """A new secret, whose plaintext is returned; the one before is good for `overlap` more.
 
-        A key that is revoked already, by whomever, keeps its first moment and reason, but the
-        number is raised again. Raises GenerationNotRaised.
+        With no overlap it is refused everywhere from the next request on, once this returns outside
+        a transaction. A key has one secret before: an older one that was still good ends now.
+        Raises KeyNotUsable, and GenerationNotRaised, after which the plaintext is lost.
         """
-        unrevoked = ApiKey.objects.filter(pk=self.pk, revoked_at=None)
-        unrevoked.update(revoked_at=timezone.now(), revoked_reason=reason)
+        with transaction.atomic():
+            key = ApiKey.objects.select_for_update().get(pk=self.pk)
+            if not key.is_usable:
+                raise KeyNotUsable(f"{key} is {key.status.label.lower()}: it takes no new secret.")
+            previous = key.digest
+            plaintext: str = key.make_secret()
+            until = timezone.now() + overlap if overlap > timedelta() else None
+            ApiKey.objects.filter(pk=self.pk).update(
+                digest=key.digest,
+                previous_digest=previous if until else "",
+                previous_until=until,
+            )
+            detail = f"The old secret works until {until:%Y-%m-%d %H:%M:%S} UTC." if until else ""
+            history.record([self.pk], KeyEvent.Action.ROTATED, by, detail)
+        self.refresh_from_db(fields=["digest", "previous_digest", "previous_until"])
+        return plaintext
+
+    def end_overlap(self, by: User | None = None) -> bool:
+        """Refuse the secret before the last rotation from the next request on.
+
+        Whether it was still good. Raises GenerationNotRaised.
+        """
+        with transaction.atomic():
+            overlapping = ApiKey.objects.filter(pk=self.pk, previous_until__gt=timezone.now())
+            ended = bool(overlapping.update(previous_digest="", previous_until=None))
+            if ended:
+                history.record([self.pk], KeyEvent.Action.OVERLAP_ENDED, by)
+        self.refresh_from_db(fields=["previous_digest", "previous_until"])
+        return ended
+
+    def record_edit(self, by: User | None, fields: Iterable[str]) -> None:
+        """To be called in the transaction that changed these fields."""
+        names = [str(self._meta.get_field(name).verbose_name) for name in fields]  # type: ignore[union-attr]
+        if names:
+            history.record([self.pk], KeyEvent.Action.EDITED, by, ", ".join(names))
+
+    def revoke(self, reason: str = "", by: User | None = None) -> None:
+        """As ApiKeyQuerySet.revoke, of this key."""
+        ApiKey.objects.revoke([self.pk], reason, by)
         self.refresh_from_db(fields=["revoked_at", "revoked_reason"])

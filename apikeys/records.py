@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import marshal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Final
@@ -13,6 +14,18 @@ from apikeys.keys import Key
 from apikeys.models import ApiKey
 
 CAPACITY: Final = 131_072
+FIELDS: Final = (
+    "name",
+    "environment",
+    "digest",
+    "rate",
+    "networks",
+    "expires_at",
+    "revoked_at",
+    "previous_digest",
+    "previous_until",
+)
+"""Of ApiKey, in the order of KeyRecord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +40,39 @@ class KeyRecord:
     networks: str
     expires_at: datetime | None
     revoked_at: datetime | None
+    previous_digest: str = ""
+    previous_until: datetime | None = None
 
-    def refusal_of(self, key: Key) -> str | None:
-        """Why what was sent is not this key, for the log; None when it is."""
-        if not hmac.compare_digest(self.digest, key.digest):
+    def refusal_of(self, key: Key, now: datetime) -> str | None:
+        """Why what was sent is not this key at this moment, for the log; None when it is."""
+        is_current = hmac.compare_digest(self.digest, key.digest)
+        is_previous = hmac.compare_digest(self.previous_digest, key.digest)
+        if not (is_current or is_previous):
             return "wrong secret"
         if self.environment != key.environment:
             return "wrong environment"
-        return None
+        return None if is_current or self._overlaps_at(now) else "replaced secret"
+
+    def refusal_of_mark(self, mark: str, now: datetime) -> str | None:
+        """As `refusal_of`, of a token that was bought with the secret of this mark."""
+        if hmac.compare_digest(mark_of(self.digest), mark):
+            return None
+        if self.previous_digest and hmac.compare_digest(mark_of(self.previous_digest), mark):
+            return None if self._overlaps_at(now) else "replaced secret"
+        return "replaced secret"
+
+    def _overlaps_at(self, now: datetime) -> bool:
+        return self.previous_until is not None and now < self.previous_until
+
+    def as_of(self, key: Key) -> KeyRecord:
+        """The record as it is for whoever has sent this key, which `refusal_of` has not refused.
+
+        The secret before the last rotation expires at its deadline.
+        """
+        if hmac.compare_digest(self.digest, key.digest):
+            return self
+        ends = [moment for moment in (self.expires_at, self.previous_until) if moment is not None]
+        return replace(self, digest=self.previous_digest, expires_at=min(ends))
 
     def refusal_at(self, now: datetime) -> str | None:
         """Why the key is not good at this moment, for the log; None when it is."""
@@ -101,11 +139,19 @@ class RecordCache:
         self._recent, self._earlier, self._generation = {}, {}, None
 
 
+def mark_of(digest: str) -> str:
+    """Names a secret where its digest has no business to be."""
+    return hashlib.sha256(b"mark:" + digest.encode()).hexdigest()[:16]
+
+
 def _packed(record: KeyRecord) -> bytes:
     digest = bytes.fromhex(record.digest)
     moments = _seconds(record.expires_at), _seconds(record.revoked_at)
     fields = record.name, record.environment, digest, record.rate, *moments
-    # Most keys have no networks, and no byte is spent on that.
+    # Most keys have no networks and no secret before theirs, and no byte is spent on that.
+    if record.previous_digest:
+        previous = bytes.fromhex(record.previous_digest), _seconds(record.previous_until)
+        return marshal.dumps((*fields, record.networks, *previous))
     return marshal.dumps((*fields, record.networks) if record.networks else fields)
 
 
@@ -115,16 +161,19 @@ def _seconds(moment: datetime | None) -> float | None:
 
 def _unpacked(key_id: str, packed: bytes) -> KeyRecord:
     fields = marshal.loads(packed)  # noqa: S302 - packed above
-    name, environment, digest, rate, expires, revoked, *networks = fields
+    name, environment, digest, rate, expires, revoked, *rare = fields
+    previous, until = rare[1:] or (b"", None)
     return KeyRecord(
         key_id,
         name,
         environment,
         digest.hex(),
         rate,
-        networks[0] if networks else "",
+        rare[0] if rare else "",
         _moment(expires),
         _moment(revoked),
+        previous.hex(),
+        _moment(until),
     )
 
 
@@ -133,8 +182,7 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def load(key_id: str) -> KeyRecord | None:
-    fields = "name", "environment", "digest", "rate", "networks", "expires_at", "revoked_at"
-    row = ApiKey.objects.filter(pk=key_id).values_list("pk", *fields).first()
+    row = ApiKey.objects.filter(pk=key_id).values_list("pk", *FIELDS).first()
     return None if row is None else KeyRecord(*row)
 
 

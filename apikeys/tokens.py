@@ -1,7 +1,7 @@
 """Short-lived tokens that a key buys: JSON Web Tokens in the shape of RFC 9068.
 
-A token does no more than name its key. Whether that key is good, and from where, its record says in
-every request, as for the key itself.
+A token does no more than name its key, and the secret of it that bought the token. Whether both are
+good, and from where, the key's record says in every request, as for the key itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import secrets
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import jwt
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from apikeys import keys
-from apikeys.records import KeyRecord
+from apikeys.records import KeyRecord, mark_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +30,15 @@ ISSUER: Final = "apikeys"
 AUDIENCE: Final = "api"
 CLAIMS: Final = ("iss", "aud", "sub", "client_id", "iat", "exp", "jti")
 """Of every token, by RFC 9068, section 2.2."""
+MARK: Final = "mark"
+"""The claim that names the secret (records.mark_of): no registered one means this."""
 
 _ALGORITHM: Final = "HS256"
 _TYPE: Final = "at+jwt"
 _SALT: Final = "apikeys.tokens"
 _JWT: Final = jwt.PyJWT(
     {
-        "require": list(CLAIMS),
+        "require": [*CLAIMS, MARK],
         "strict_aud": True,
         "enforce_minimum_key_length": True,
         # Done here, by Django's clock: PyJWT takes "300" and 300.5 for a time too.
@@ -44,6 +46,13 @@ _JWT: Final = jwt.PyJWT(
         "verify_iat": False,
     }
 )
+
+
+class Subject(NamedTuple):
+    """What a token is for: a key, and the secret of it that has this mark."""
+
+    key_id: str
+    mark: str
 
 
 def issue(record: KeyRecord, now: datetime) -> tuple[str, int]:
@@ -60,6 +69,7 @@ def issue(record: KeyRecord, now: datetime) -> tuple[str, int]:
         "iat": issued_at,
         "exp": issued_at + seconds,
         "jti": secrets.token_urlsafe(16),
+        MARK: mark_of(record.digest),
     }
     newest = next(iter(_secrets().values()))
     return _signed(claims, newest), seconds
@@ -70,37 +80,37 @@ def is_shaped_like(text: str) -> bool:
     return text.count(".") == 2
 
 
-def key_id_of(token: str) -> str | None:
-    """The id of the key that a good token is for; None for whatever else, which the log explains.
+def subject_of(token: str) -> Subject | None:
+    """What a good token is for; None for whatever else, which the log explains.
 
     Never raises, and does no I/O.
     """
     try:
-        return _verified_key_id(token)
+        return _verified_subject(token)
     except (jwt.PyJWTError, RecursionError) as error:
         logger.info("Refused a token: %s.", str(error).rstrip("."))
         return None
 
 
-def _verified_key_id(token: str) -> str:
+def _verified_subject(token: str) -> Subject:
     """Raises PyJWTError, with a reason that quotes nothing of the token."""
     # A header that is not ours, letter for letter, is not even read: no other algorithm, type or
     # extension gets as far as the signature.
     secret = _secrets().get(token.partition(".")[0])
     if secret is None:
         raise jwt.InvalidTokenError("Its header is none that is made here")
-    key_id, issued_at, expires_at = _signed_claims(token, secret)
+    subject, issued_at, expires_at = _signed_claims(token, secret)
     now = timezone.now().timestamp()
     if expires_at <= now:
         raise jwt.ExpiredSignatureError("It has expired")
     if issued_at > now + CLOCK_SKEW:
         raise jwt.ImmatureSignatureError("It comes from the future")
-    return key_id
+    return subject
 
 
 @lru_cache(maxsize=1024)
-def _signed_claims(token: str, secret: bytes) -> tuple[str, int, int]:
-    """The key's id, `iat` and `exp`. Raises PyJWTError.
+def _signed_claims(token: str, secret: bytes) -> tuple[Subject, int, int]:
+    """What it is for, `iat` and `exp`. Raises PyJWTError.
 
     Remembered, since this takes longer than the rest of authentication, and tokens come again.
     """
@@ -110,11 +120,14 @@ def _signed_claims(token: str, secret: bytes) -> tuple[str, int, int]:
     key_id, issued_at, expires_at = claims["sub"], claims["iat"], claims["exp"]
     if claims["client_id"] != key_id or not keys.is_id(key_id):
         raise jwt.InvalidTokenError("It is for no key")
+    mark = claims[MARK]
+    if not (isinstance(mark, str) and mark.isascii()):
+        raise jwt.InvalidTokenError("It is for no secret")
     if type(issued_at) is not int or type(expires_at) is not int:
         raise jwt.InvalidTokenError("Its times are not whole seconds")
     if expires_at > issued_at + SECONDS:
         raise jwt.InvalidTokenError("It lasts longer than any that is made here")
-    return key_id, issued_at, expires_at
+    return Subject(key_id, mark), issued_at, expires_at
 
 
 def _signed(claims: dict[str, object], secret: bytes) -> str:

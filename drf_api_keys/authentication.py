@@ -55,7 +55,8 @@ class ImportedKeyAuthentication(KeyOrTokenAuthentication):
             raise _refused(prefix, "unknown")
         secret = _SecretOfNobody(record.environment, record.key_id, "")
         # First, so that a slow hash is checked only for a key that is good otherwise.
-        refusal = record.refusal_of(secret) or record.refusal_at(timezone.now())
+        now = timezone.now()
+        refusal = record.refusal_of(secret, now) or record.refusal_at(now)
         if refusal is not None:
             raise _refused(record.key_id, refusal)
         if not _is_whole(key, text):

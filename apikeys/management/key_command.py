@@ -5,6 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from apikeys import keys
+
 
 class KeyCommand(BaseCommand):
     """A command on keys, which says in a sentence what to do when the database fails it."""
@@ -18,3 +20,11 @@ class KeyCommand(BaseCommand):
                 f"The database failed: {reason}. If it has no tables yet, run"
                 " `python3 manage.py migrate`; if it does not answer, look at its settings."
             ) from error
+
+
+def key_id_in(text: str) -> str | None:
+    """The public id, of an id or of a whole key; None when `text` is neither."""
+    key = keys.parse(text)
+    if key is not None:
+        return key.id
+    return text if keys.is_id(text) else None

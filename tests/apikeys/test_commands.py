@@ -264,6 +264,7 @@ def test_list_keys_as_json_says_everything_but_the_secrets(three_keys: list[ApiK
         "networks": ["10.0.0.0/8", "::1/128"],
         "created_at": three_keys[0].created_at.isoformat(timespec="seconds"),
         "expires_at": None,
+        "previous_until": None,
         "revoked_at": None,
         "revoked_reason": None,
         "last_used_at": None,

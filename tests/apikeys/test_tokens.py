@@ -25,7 +25,7 @@ from rest_framework.test import APIClient
 from apikeys import keys, tokens
 from apikeys.last_used import last_used
 from apikeys.models import ApiKey
-from apikeys.records import KeyRecord, load
+from apikeys.records import KeyRecord, load, mark_of
 from tests.apikeys.conftest import Ask, Issued
 from tests.conftest import CommandsSent
 
@@ -56,6 +56,12 @@ def record(key_id: str = KEY_ID, expires_at: datetime | None = None) -> KeyRecor
 
 def issue(now: datetime = NOW) -> str:
     return tokens.issue(record(), now)[0]
+
+
+def key_id_of(token: str) -> str | None:
+    """Of what a good token is for."""
+    subject = tokens.subject_of(token)
+    return subject.key_id if subject is not None else None
 
 
 # Made by hand, as RFC 7515 has it
@@ -122,6 +128,7 @@ def test_a_token_has_the_shape_of_rfc_9068() -> None:
         "iat": SECOND,
         "exp": SECOND + 300,
         "jti": claims["jti"],
+        "mark": mark_of("0" * 64),
     }
     assert signed(as_json(header), from_base64(token.split(".")[1])) == token
     assert len(from_base64(claims["jti"])) == 16
@@ -147,7 +154,7 @@ def test_a_token_lasts_no_longer_than_its_key(left: timedelta, seconds: int) -> 
     claims = parts(token)[1]
     assert told == claims["exp"] - claims["iat"] == seconds
     assert claims["exp"] <= (NOW + left).timestamp()
-    assert tokens.key_id_of(token) == (KEY_ID if seconds else None)
+    assert key_id_of(token) == (KEY_ID if seconds else None)
 
 
 # Which texts are one
@@ -155,8 +162,8 @@ def test_a_token_lasts_no_longer_than_its_key(left: timedelta, seconds: int) -> 
 
 @pytest.mark.usefixtures("at_noon")
 def test_a_token_is_read_back() -> None:
-    assert tokens.key_id_of(issue()) == KEY_ID
-    assert tokens.key_id_of(altered()) == KEY_ID
+    assert key_id_of(issue()) == KEY_ID
+    assert key_id_of(altered()) == KEY_ID
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,7 @@ def test_a_token_is_good_for_its_time_give_or_take_the_clocks_of_two_hosts(
 ) -> None:
     """One may be a minute behind the other that issued it; nothing makes it last longer."""
     clock(NOW + timedelta(seconds=seconds_later))
-    assert tokens.key_id_of(issue()) == key_id
+    assert key_id_of(issue()) == key_id
 
 
 NO_HEADER = "Its header is none that is made here"
@@ -304,7 +311,7 @@ def test_a_text_that_is_not_quite_a_token_is_none_and_the_log_says_why(
 ) -> None:
     caplog.set_level(logging.INFO)
     text, reason = spoiled()[kind]
-    assert tokens.key_id_of(text) is None
+    assert key_id_of(text) is None
     [line] = caplog.records
     assert (line.name, line.levelno) == ("apikeys.tokens", logging.INFO)
     assert line.getMessage().startswith(f"Refused a token: {reason}")
@@ -332,13 +339,13 @@ noise = (
 @without_deadline
 @given(noise)
 def test_no_text_makes_it_raise(text: str) -> None:
-    assert tokens.key_id_of(text) is None
+    assert key_id_of(text) is None
 
 
 @without_deadline
 @given(fields, st.binary() | anything.map(as_json))
 def test_no_header_makes_it_raise(header: Fields, claims: bytes) -> None:
-    assert tokens.key_id_of(signed(as_json(parts(issue())[0] | header), claims)) is None
+    assert key_id_of(signed(as_json(parts(issue())[0] | header), claims)) is None
 
 
 @without_deadline
@@ -351,7 +358,7 @@ def test_claims_with_our_signature_are_good_when_and_only_when_each_of_them_is(
     token = signed(as_json(header), as_json(sent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timezone, "now", lambda: NOW)
-        assert tokens.key_id_of(token) == (sent["sub"] if are_good(sent) else None)
+        assert key_id_of(token) == (sent["sub"] if are_good(sent) else None)
 
 
 def are_good(sent: Fields) -> bool:
@@ -374,7 +381,7 @@ def test_no_character_of_a_token_can_be_changed(data: st.DataObject) -> None:
     token = tokens.issue(record(), timezone.now())[0]
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters().filter(lambda each: each != token[at]))
-    assert tokens.key_id_of(token[:at] + other + token[at + 1 :]) is None
+    assert key_id_of(token[:at] + other + token[at + 1 :]) is None
 
 
 # Secrets
@@ -393,7 +400,7 @@ def test_a_rolled_secret_verifies_as_long_as_it_is_listed(settings: Settings) ->
     for listed in (SECRETS, SECRETS[:2], SECRETS[:1], SECRETS[1:], SECRETS[::-1]):
         settings.API_KEY_TOKEN_SECRETS = listed
         for secret, token in by_secret.items():
-            assert tokens.key_id_of(token) == (KEY_ID if secret in listed else None)
+            assert key_id_of(token) == (KEY_ID if secret in listed else None)
         assert kid_of(issue()) == kid_of(by_secret[listed[0]])
 
 
@@ -411,12 +418,12 @@ def test_without_secrets_of_their_own_they_come_from_djangos(
     header = parts(token)[0]
     assert signed(as_json(header), from_base64(token.split(".")[1])) == token
     settings.SECRET_KEY = "new" * 20
-    assert tokens.key_id_of(token) is None
+    assert key_id_of(token) is None
     settings.SECRET_KEY_FALLBACKS = ["older" * 20, "old" * 20]
-    assert tokens.key_id_of(token) == KEY_ID
+    assert key_id_of(token) == KEY_ID
     assert kid_of(issue()) != kid_of(token)
     settings.API_KEY_TOKEN_SECRETS = SECRETS
-    assert tokens.key_id_of(token) is None
+    assert key_id_of(token) is None
 
 
 def test_a_secret_of_their_own_is_what_signs(settings: Settings) -> None:
@@ -443,16 +450,16 @@ def test_a_secret_that_is_too_short_signs_nothing(settings: Settings) -> None:
     settings.API_KEY_TOKEN_SECRETS = ["short"]
     with pytest.raises(jwt.InvalidKeyError):
         issue()
-    assert tokens.key_id_of("a.b.c") is None
+    assert key_id_of("a.b.c") is None
 
 
 # In requests
 
 
-def bought(issued: Issued) -> str:
+def bought(issued: Issued, now: datetime | None = None) -> str:
     found = load(issued[0].pk)
     assert found is not None
-    return tokens.issue(found, timezone.now())[0]
+    return tokens.issue(found, now or timezone.now())[0]
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -499,6 +506,8 @@ def test_a_token_and_its_key_in_one_request_are_two_credentials(ask: Ask, issued
 ENDS: dict[str, Callable[[ApiKey], Any]] = {
     "revoked": lambda key: key.revoke(),
     "deleted": lambda key: key.delete(),
+    "rotated": lambda key: key.rotate(timedelta()),
+    "overlap ended": lambda key: key.rotate(timedelta(hours=1)) and key.end_overlap(),
     "expired": lambda key: ApiKey.objects.update(expires_at=timezone.now()),
     "from elsewhere": lambda key: ApiKey.objects.update(networks="192.0.2.0/24"),
 }
@@ -506,7 +515,7 @@ ENDS: dict[str, Callable[[ApiKey], Any]] = {
 
 @pytest.mark.parametrize(
     ("end", "status"),
-    [("revoked", 401), ("deleted", 401), ("expired", 401), ("from elsewhere", 403)],
+    [*((end, 401) for end in ENDS if end != "from elsewhere"), ("from elsewhere", 403)],
 )
 def test_a_token_ends_with_its_key_at_the_next_request(
     ask: Ask, issued: Issued, end: str, status: int
@@ -520,7 +529,7 @@ def test_a_token_ends_with_its_key_at_the_next_request(
 def test_a_key_that_expires_takes_its_tokens_with_it_to_the_microsecond(
     ask: Ask, issued: Issued, clock: Callable[[datetime], None]
 ) -> None:
-    token = tokens.issue(record(issued[0].pk), NOW)[0]
+    token = bought(issued, NOW)
     expiry = NOW + timedelta(seconds=7, microseconds=3)
     ApiKey.objects.update(expires_at=expiry)
     clock(expiry - timedelta(microseconds=1))
@@ -545,17 +554,13 @@ def test_a_token_is_as_good_in_the_steady_state_as_its_key(
     commands_sent: CommandsSent,
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    token = bought(issued)
+    token, new = bought(issued), bought(issued)
     ask(bearer(token))
     with commands_sent() as commands, django_assert_num_queries(0):
         assert ask(bearer(token)).status_code == 200
         assert ask({"X-API-Key": issued[1]}).status_code == 200  # Of the same copy.
-        assert ask(bearer(bought_without_asking(issued))).status_code == 200
+        assert ask(bearer(new)).status_code == 200
     assert [command.split()[0] for command in commands] == ["EVALSHA", "GET"] * 3
-
-
-def bought_without_asking(issued: Issued) -> str:
-    return tokens.issue(record(issued[0].pk), timezone.now())[0]
 
 
 def test_a_wrong_token_costs_no_more_than_its_hit(
@@ -565,8 +570,8 @@ def test_a_wrong_token_costs_no_more_than_its_hit(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     ask()  # The store has the script from here on.
-    token = bought_without_asking(issued)
-    expired = tokens.issue(record(issued[0].pk), timezone.now() - timedelta(seconds=300))[0]
+    token = bought(issued)
+    expired = bought(issued, timezone.now() - timedelta(seconds=300))
     wrong = [f"{token[:-4]}AAAA", expired, "a.b.c", "..", "a" * 4000 + ".b.c"]
     with commands_sent() as commands, django_assert_num_queries(0):
         assert [ask(bearer(text)).status_code for text in wrong] == [401] * 5
@@ -578,7 +583,7 @@ def test_one_answer_whatever_was_wrong_with_a_token(ask: Ask, issued: Issued) ->
     revoked = ApiKey.objects.issue(name="revoked")
     token_of_revoked = bought(revoked)
     revoked[0].revoke()
-    expired = tokens.issue(record(issued[0].pk), timezone.now() - timedelta(seconds=300))[0]
+    expired = bought(issued, timezone.now() - timedelta(seconds=300))
     wrong = [f"{good[:-4]}AAAA", token_of_revoked, expired, "a.b.c", f"{good}.", "nonsense"]
     answers = [ask(bearer(text)) for text in wrong]
     seen = {

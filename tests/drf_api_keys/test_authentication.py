@@ -169,8 +169,7 @@ def test_what_is_imported_no_longer_is_refused_from_the_next_request_on(ask: Ask
 def test_an_old_key_ends_when_its_api_key_gets_a_secret_of_its_own(ask: Ask) -> None:
     key = import_one()
     assert ask(header(KEY)).status_code == 200
-    plaintext = key.make_secret()
-    key.save()
+    plaintext = key.rotate(timedelta())
     assert ask({"X-API-Key": plaintext}).status_code == 200
     assert ask(header(KEY)).status_code == 401
 

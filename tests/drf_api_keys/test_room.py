@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,7 @@ def taken_out_and_back(transactional_db: None) -> Iterator[None]:
 def test_taken_out_it_leaves_no_key_that_looks_good_and_is_not() -> None:
     active = import_one("Active00.x")
     rotated = import_one("Rotated0.x")
-    rotated.make_secret()
-    rotated.save()
+    rotated.rotate(timedelta())
     revoked = import_one("Revoked0.x")
     revoked.revoke("earlier")
     native, _ = ApiKey.objects.issue(name="native")

@@ -16,11 +16,15 @@ class Command(KeyCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="an array of objects")
+        parser.add_argument("--status", choices=ApiKey.Status.values, help="only these")
 
     def handle(self, **options: Any) -> None:
-        rows = [_row(key) for key in ApiKey.objects.all()]
+        found = ApiKey.objects.all()
+        rows = [_row(key) for key in found if options["status"] in (None, key.status)]
         if options["json"]:
             self.stdout.write(json.dumps(rows, indent=2))
+        elif not rows and options["status"]:
+            self.stderr.write("There is no such key.")
         elif not rows:
             self.stderr.write("There are no keys yet: issue one with `issue_key NAME`.")
         else:
@@ -38,6 +42,7 @@ def _row(key: ApiKey) -> dict[str, Any]:
         "networks": key.networks.split(", ") if key.networks else None,
         "created_at": _written(key.created_at),
         "expires_at": _written(key.expires_at),
+        "previous_until": _written(key.previous_until),
         "revoked_at": _written(key.revoked_at),
         "revoked_reason": key.revoked_reason or None,
         "last_used_at": _written(key.last_used_at),

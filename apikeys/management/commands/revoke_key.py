@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from django.core.management.base import CommandError
 
-from apikeys import keys
 from apikeys.generation import GenerationNotRaised
-from apikeys.management.key_command import KeyCommand
-from apikeys.models import ApiKey
+from apikeys.management.key_command import KeyCommand, key_id_in
+from apikeys.models import IDS_A_STATEMENT, ApiKey
+
+SILENT_SECONDS: Final = 1.0
 
 
 class Command(KeyCommand):
@@ -28,28 +31,37 @@ class Command(KeyCommand):
             given += [line.strip() for line in sys.stdin if line.strip()]
         if not given:
             raise CommandError("Name at least one key, by its id or whole, or use --stdin.")
-        failures = sum(not self._revoke(key_id_in(text), reason) for text in given)
-        if failures:
+        done, told = 0, time.monotonic()
+        for part in _parts(given):
+            done += self._revoke([key_id_in(text) for text in part], reason)
+            if time.monotonic() - told > SILENT_SECONDS:
+                told = time.monotonic()
+                self.stderr.write(f"{done:,} of {len(given):,} …")
+        if done < len(given):
+            failures = len(given) - done
             raise CommandError(f"{failures} of {len(given)} could not be revoked; see above.")
 
-    def _revoke(self, key_id: str | None, reason: str) -> bool:
-        key = ApiKey.objects.filter(pk=key_id).first() if key_id else None
-        if key is None:
-            # A whole key is not repeated: what is printed may be kept.
-            self.stderr.write(f"There is no key {key_id}." if key_id else "That is no key or id.")
-            return False
+    def _revoke(self, ids: list[str | None], reason: str) -> int:
+        """How many of these are revoked now."""
+        found = ApiKey.objects.in_bulk([key_id for key_id in ids if key_id])
+        failure = ""
         try:
-            key.revoke(reason)
+            ApiKey.objects.revoke(found, reason)
         except GenerationNotRaised as error:
-            self.stderr.write(f"{key}: {error}")
-            return False
-        self.stderr.write(f"Revoked {key}.")
-        return True
+            failure = str(error)
+        for key_id in ids:
+            if key_id not in found:
+                # A whole key is not repeated: what is printed may be kept.
+                self.stderr.write(
+                    f"There is no key {key_id}." if key_id else "That is no key or id."
+                )
+            else:
+                self.stderr.write(
+                    f"{found[key_id]}: {failure}" if failure else f"Revoked {found[key_id]}."
+                )
+        return 0 if failure else sum(key_id in found for key_id in ids)
 
 
-def key_id_in(text: str) -> str | None:
-    """The public id, of an id or of a whole key; None when `text` is neither."""
-    key = keys.parse(text)
-    if key is not None:
-        return key.id
-    return text if keys.is_id(text) else None
+def _parts(given: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(given), IDS_A_STATEMENT):
+        yield given[start : start + IDS_A_STATEMENT]
