@@ -8,14 +8,16 @@ traffic.lua with at most 500 counts each. One hash tag keeps all of it on one sh
 | `{traffic}:minute:<minutes since 1970>` | hash, outcome -> requests | 2 hours |
 | `{traffic}:hour:<hours since 1970>` | hash, outcome -> requests | 31 days |
 | `{traffic}:keys:hour:<hours since 1970>` | hash, `<key id> <outcome>` -> requests | 26 hours |
-| `{traffic}:keys:day:<days since 1970>` | hash, `<key id> <outcome>` -> requests | 32 days |
+| `{traffic}:keys:minutes:<5 minutes since 1970>` | hash, as above | 70 minutes |
+| `{traffic}:busiest:<hours since 1970>` | sorted set, key id by its requests, 1,000 | 26 hours |
+| `{traffic}:usage:0` | hash, `<day> <key id> <outcome>` -> requests, until a flush | 32 days |
 | `{traffic}:refused:<hours since 1970>` | sorted set, client by its refusals, 1,000 | 26 hours |
 | `{traffic}:total:0` | hash, outcome -> requests | 400 days |
 | `{traffic}:limiter:0` | hash, a count of throttling.measurements -> the count | 400 days |
 | `{traffic}:flushed:<process>` | string, the number of that process's last call | 1 hour |
 
-A client that falls out of the 1,000 most refused begins again at 0, so a score may be too low,
-never too high.
+A client that falls out of the 1,000 most refused, or a key of the busiest, begins again at 0, so a
+score may be too low, never too high.
 
 Every request is counted exactly once, whatever becomes of an answer of the store: a call that
 failed is sent again under the same number, and the script knows the numbers that it has written.
@@ -23,7 +25,7 @@ Two things can make it twice: a store that was emptied between the two, and one 
 reach for over an hour.
 
 While the store is down nothing is lost and memory grows slowly: by an entry for each outcome a
-minute, and by one for each pair of key and outcome an hour; the clients are bounded.
+minute, and by one for each pair of key and outcome in five minutes; the clients are bounded.
 """
 
 from __future__ import annotations
@@ -44,9 +46,7 @@ from redis.exceptions import RedisError
 
 from apikeys.background import FlushedInBackground
 from hello_project.outcomes import REFUSED
-from throttling import changes
 from throttling.measurements import measurements
-from throttling.throttles import refusals
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,9 @@ class Series:
 OUTCOMES_BY_MINUTE: Final = Series("minute", 2 * 3600)
 OUTCOMES_BY_HOUR: Final = Series("hour", 31 * 86_400)
 KEYS_BY_HOUR: Final = Series("keys:hour", 26 * 3600)
-KEYS_BY_DAY: Final = Series("keys:day", 32 * 86_400)
+KEYS_BY_FIVE_MINUTES: Final = Series("keys:minutes", 70 * 60)
+BUSIEST_BY_HOUR: Final = Series("busiest", 26 * 3600, "zset")
+USAGE: Final = Series("usage", 32 * 86_400)
 OUTCOMES_IN_ALL: Final = Series("total", 400 * 86_400)
 LIMITER_IN_ALL: Final = Series("limiter", 400 * 86_400)
 EVER: Final = 0
@@ -117,7 +119,7 @@ class Traffic(FlushedInBackground):
         with self._lock:
             self._outcomes[minute, outcome] += 1
             if key_id is not None:
-                self._keys[minute // 60, key_id, outcome] += 1
+                self._keys[minute // 5, key_id, outcome] += 1
             if client is not None and outcome.startswith(REFUSED):
                 self._note_refused(minute // 60, client)
         self.ensure_flushes()
@@ -128,17 +130,12 @@ class Traffic(FlushedInBackground):
             self._clients[hour, client] = known + 1
 
     def write(self) -> None:
-        """While the store is down, what was gathered stays.
-
-        While there is traffic, this is also where the process asks whether the refusals that it
-        remembers still hold, so that no refused request has to.
-        """
+        """While the store is down, what was gathered stays."""
         try:
             self._send_all()
             self._taken.extend(self._take())
             if self._taken:
                 self._send_all()
-                _confirm_refusals()
         except RedisError as error:
             if not self._is_down:
                 logger.warning("The store did not take the counts (%s); keeping them.", error)
@@ -221,19 +218,17 @@ def _sums(
         sums[OUTCOMES_BY_MINUTE, minute][outcome] += count
         sums[OUTCOMES_BY_HOUR, minute // 60][outcome] += count
         sums[OUTCOMES_IN_ALL, EVER][outcome] += count
-    for (hour, key_id, outcome), count in keys.items():
-        sums[KEYS_BY_HOUR, hour][f"{key_id} {outcome}"] += count
-        sums[KEYS_BY_DAY, hour // 24][f"{key_id} {outcome}"] += count
+    for (five_minutes, key_id, outcome), count in keys.items():
+        hour, field = five_minutes // 12, f"{key_id} {outcome}"
+        sums[KEYS_BY_FIVE_MINUTES, five_minutes][field] += count
+        sums[KEYS_BY_HOUR, hour][field] += count
+        sums[BUSIEST_BY_HOUR, hour][key_id] += count
+        sums[USAGE, EVER][f"{hour // 24} {field}"] += count
     for (hour, client), count in clients.items():
         sums[CLIENTS_BY_HOUR, hour][client] += count
     for name, count in measured.items():
         sums[LIMITER_IN_ALL, EVER][name] += count
     return [(*of, field, count) for of, fields in sums.items() for field, count in fields.items()]
-
-
-def _confirm_refusals() -> None:
-    read_at = time.monotonic()
-    refusals.confirm(changes.read(get_redis_connection("default")), read_at)
 
 
 traffic = Traffic()

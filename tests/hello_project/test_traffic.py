@@ -22,22 +22,27 @@ from typing import Any, cast
 import pytest
 from django.conf import settings
 from django.core.cache import caches
+from django.utils import timezone
 from django_redis import get_redis_connection
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from apikeys.models import ApiKey
+from hello_project import reports
 from hello_project.embedded import EmbeddedStore
 from hello_project.outcomes import Outcome, outcome_of, refused_by
 from hello_project.traffic import (
+    BUSIEST_BY_HOUR,
     CLIENTS_BY_HOUR,
     COUNTS_A_CALL,
-    KEYS_BY_DAY,
+    EVER,
+    KEYS_BY_FIVE_MINUTES,
     KEYS_BY_HOUR,
     OUTCOMES_BY_HOUR,
     OUTCOMES_BY_MINUTE,
     SCRIPT,
+    USAGE,
     Series,
     Traffic,
 )
@@ -74,7 +79,7 @@ def counted(clock: Clock) -> Iterator[Traffic]:
 
 def kept(store: Redis, series: Series, period: int) -> dict[str, int]:
     found: Any
-    if series is CLIENTS_BY_HOUR:
+    if series.kind == "zset":
         found = store.zrange(series.key(period), 0, -1, withscores=True)
     else:
         found = store.hgetall(series.key(period))
@@ -126,7 +131,10 @@ def test_requests_are_summed_by_minute_hour_day_and_key(
     assert kept(store, OUTCOMES_BY_HOUR, HOUR + 1) == {"refused:key": 1}
     assert kept(store, KEYS_BY_HOUR, HOUR) == {f"{KEY} admitted": 4}
     assert kept(store, KEYS_BY_HOUR, HOUR + 1) == {f"{KEY} refused:key": 1}
-    assert kept(store, KEYS_BY_DAY, DAY) == {f"{KEY} admitted": 4, f"{KEY} refused:key": 1}
+    assert kept(store, KEYS_BY_FIVE_MINUTES, MINUTE // 5) == {f"{KEY} admitted": 4}
+    assert kept(store, BUSIEST_BY_HOUR, HOUR) == {KEY: 4}
+    waiting = {f"{DAY} {KEY} admitted": 4, f"{DAY} {KEY} refused:key": 1}
+    assert kept(store, USAGE, EVER) == waiting
     assert kept(store, CLIENTS_BY_HOUR, HOUR) == {"192.0.2.1": 1}
     assert kept(store, CLIENTS_BY_HOUR, HOUR + 1) == {"192.0.2.1": 1}
 
@@ -143,7 +151,9 @@ def test_each_key_of_the_store_is_named_as_documented_and_expires(
         f"{{traffic}}:minute:{MINUTE}": 2 * 3600,
         f"{{traffic}}:hour:{HOUR}": 31 * 86_400,
         f"{{traffic}}:keys:hour:{HOUR}": 26 * 3600,
-        f"{{traffic}}:keys:day:{DAY}": 32 * 86_400,
+        f"{{traffic}}:keys:minutes:{MINUTE // 5}": 70 * 60,
+        f"{{traffic}}:busiest:{HOUR}": 26 * 3600,
+        "{traffic}:usage:0": 32 * 86_400,
         f"{{traffic}}:refused:{HOUR}": 26 * 3600,
         "{traffic}:total:0": 400 * 86_400,
         "{traffic}:limiter:0": 400 * 86_400,
@@ -193,10 +203,10 @@ def test_a_flush_is_one_call_or_several_of_500_counts(counted: Traffic, store: R
     assert executed_by(counted.flush, store) == 1
     for number in range(COUNTS_A_CALL):
         counted.note(Outcome.ADMITTED, f"key {number}", None)
-    # Each key is counted by hour and by day, and all of them once more by minute and by hour.
-    assert executed_by(counted.flush, store) == 3
+    # Each key is counted four times, and all of them once more by minute and by hour.
+    assert executed_by(counted.flush, store) == 5
     assert executed_by(counted.flush, store) == 0
-    assert sum(kept(store, KEYS_BY_DAY, DAY).values()) == COUNTS_A_CALL + 1
+    assert sum(kept(store, USAGE, EVER).values()) == COUNTS_A_CALL + 1
 
 
 def executed_by(flush: Callable[[], None], store: Redis) -> int:
@@ -234,7 +244,7 @@ def test_threads_that_count_at_once_lose_nothing(counted: Traffic, store: Redis)
         counted.flush()
     counted.flush()
     assert kept(store, OUTCOMES_BY_HOUR, HOUR) == {"admitted": 8 * each}
-    assert sum(kept(store, KEYS_BY_DAY, DAY).values()) == 8 * each
+    assert sum(kept(store, USAGE, EVER).values()) == 8 * each
 
 
 class Wire:
@@ -343,7 +353,7 @@ def test_a_request_is_counted_once_whatever_the_fate_of_its_flush(
     counted.flush()
     assert not wire.fates
     assert kept(store, OUTCOMES_BY_HOUR, HOUR) == {"admitted": 2}
-    assert kept(store, KEYS_BY_DAY, DAY) == {f"{KEY} admitted": 2}
+    assert kept(store, USAGE, EVER) == {f"{DAY} {KEY} admitted": 2}
 
 
 @pytest.mark.parametrize("moment", ["before it", "just before it", "after it"])
@@ -376,11 +386,11 @@ def test_a_flush_that_is_cut_off_in_the_middle_goes_on_there(
     for key in keys:
         counted.note(Outcome.ADMITTED, key, None)
     counted.flush()
-    assert len(kept(store, KEYS_BY_DAY, DAY)) < len(keys)
+    assert len(kept(store, USAGE, EVER)) < len(keys)
     for key in keys:
         counted.note(Outcome.ADMITTED, key, None)
     counted.flush()
-    assert kept(store, KEYS_BY_DAY, DAY) == {f"{key} admitted": 2 for key in keys}
+    assert kept(store, USAGE, EVER) == {f"{DAY} {key} admitted": 2 for key in keys}
     assert kept(store, OUTCOMES_BY_MINUTE, MINUTE) == {"admitted": 2 * len(keys)}
 
 
@@ -539,7 +549,12 @@ def test_a_reload_under_load_loses_no_count(
         for _, key, outcome in answers
         if outcome in ("admitted", "refused:key")
     )
-    assert summed(store, KEYS_BY_HOUR) == summed(store, KEYS_BY_DAY) == by_key
+    assert summed(store, KEYS_BY_HOUR) == summed(store, KEYS_BY_FIVE_MINUTES) == by_key
+    totals = reports.totals_by_key(list(ids.values()), 2, timezone.now())
+    assert {key_id: counts.total() for key_id, counts in totals.items()} == {
+        key_id: sum(count for name, count in by_key.items() if name.startswith(key_id))
+        for key_id in ids.values()
+    }
     assert summed(store, CLIENTS_BY_HOUR) == Counter(
         client for client, _, outcome in answers if outcome.startswith("refused")
     )
