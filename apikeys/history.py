@@ -12,6 +12,8 @@ from django.utils import timezone
 
 COMMAND_LINE: Final = "command line"
 """Whoever acts without a login: commands, and code that names nobody."""
+NAME_LENGTH: Final = 150
+"""Of Django's own users."""
 
 
 class KeyEvent(models.Model):
@@ -28,7 +30,7 @@ class KeyEvent(models.Model):
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
-    by_name = models.CharField(max_length=150)
+    by_name = models.CharField(max_length=NAME_LENGTH)
     """Stays when the user goes."""
     detail = models.CharField(max_length=400, blank=True)
 
@@ -43,7 +45,8 @@ class KeyEvent(models.Model):
 def record(
     key_ids: Iterable[str], action: KeyEvent.Action, by: User | None, detail: str = ""
 ) -> None:
-    by_name = by.get_username() if by else COMMAND_LINE
+    # A project's own users may have longer names.
+    by_name = by.get_username()[:NAME_LENGTH] if by else COMMAND_LINE
     at = timezone.now()
     KeyEvent.objects.bulk_create(
         [

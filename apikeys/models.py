@@ -87,13 +87,12 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         The ids of those that were not revoked before; the others keep their moment and reason. The
         number is raised even if there are none. Raises GenerationNotRaised.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = sorted(set(ids))  # In one order, so that two who revoke the same do not deadlock.
         revoked: list[str] = []
         with transaction.atomic(using=self.db):
             for start in range(0, len(wanted), IDS_A_STATEMENT):
-                unrevoked = self.filter(
-                    pk__in=wanted[start : start + IDS_A_STATEMENT], revoked_at=None
-                ).order_by("pk")
+                some = wanted[start : start + IDS_A_STATEMENT]
+                unrevoked = self.filter(pk__in=some, revoked_at=None).order_by("pk")
                 found = list(unrevoked.select_for_update().values_list("pk", flat=True))
                 models.QuerySet.update(
                     self.filter(pk__in=found), revoked_at=timezone.now(), revoked_reason=reason
@@ -295,7 +294,8 @@ class ApiKey(models.Model):
 
         With no overlap it is refused everywhere from the next request on, once this returns outside
         a transaction. A key has one secret before: an older one that was still good ends now.
-        Raises KeyNotUsable, and GenerationNotRaised, after which the plaintext is lost.
+        Raises KeyNotUsable, and GenerationNotRaised: inside a transaction only when that commits,
+        and by then the caller has the plaintext; without one it is lost.
         """
         with transaction.atomic():
             key = ApiKey.objects.select_for_update().get(pk=self.pk)

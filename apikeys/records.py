@@ -45,8 +45,9 @@ class KeyRecord:
 
     def refusal_of(self, key: Key, now: datetime) -> str | None:
         """Why what was sent is not this key at this moment, for the log; None when it is."""
-        is_current = hmac.compare_digest(self.digest, key.digest)
-        is_previous = hmac.compare_digest(self.previous_digest, key.digest)
+        digest = key.digest
+        is_current = hmac.compare_digest(self.digest, digest)
+        is_previous = hmac.compare_digest(self.previous_digest, digest)
         if not (is_current or is_previous):
             return "wrong secret"
         if self.environment != key.environment:
@@ -69,7 +70,7 @@ class KeyRecord:
 
         The secret before the last rotation expires at its deadline.
         """
-        if hmac.compare_digest(self.digest, key.digest):
+        if not self.previous_digest or hmac.compare_digest(self.digest, key.digest):
             return self
         ends = [moment for moment in (self.expires_at, self.previous_until) if moment is not None]
         return replace(self, digest=self.previous_digest, expires_at=min(ends))

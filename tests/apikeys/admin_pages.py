@@ -17,6 +17,7 @@ from apikeys.models import ApiKey
 LIST = "/admin/apikeys/apikey/"
 ADD = f"{LIST}add/"
 REVOKE = f"{LIST}revoke/"
+FIND = f"{LIST}find/"
 STORE_NOT_TOLD = str(generation.GenerationNotRaised())
 
 
@@ -24,17 +25,30 @@ def page_of(key: ApiKey) -> str:
     return f"{LIST}{key.pk}/change/"
 
 
+def rotate_page_of(key: ApiKey) -> str:
+    return f"{LIST}{key.pk}/rotate/"
+
+
+def end_overlap_page_of(key: ApiKey) -> str:
+    return f"{LIST}{key.pk}/end-overlap/"
+
+
+def history_page_of(key: ApiKey) -> str:
+    return f"{LIST}{key.pk}/history/"
+
+
 def text_of(answer: Any) -> str:
     return html.unescape(answer.content.decode())
 
 
 def inputs(answer: Any) -> dict[str, str]:
-    """What a browser would send of the text and hidden fields of the page's own form."""
+    """What a browser would send of the page's own form, without its buttons and its boxes."""
     found = {}
     content = answer.content.decode().partition('<div id="content"')[2]
     for tag in re.findall(r"<input [^>]*>", content):
         fields = dict(re.findall(r'([a-z]+)="([^"]*)"', tag))
-        if fields.get("type") in ("text", "hidden") and "name" in fields:
+        is_sent = fields.get("type") in ("text", "hidden", "date", "time") or " checked" in tag
+        if is_sent and "name" in fields:
             found[fields["name"]] = html.unescape(fields.get("value", ""))
     return found
 
@@ -46,7 +60,16 @@ def plaintexts(answer: Any) -> set[str]:
 def filled_in(client: Client, **values: str) -> dict[str, str]:
     """The form for a new key, as a browser sends it."""
     form = inputs(client.get(ADD))
-    return {"key_id": form["key_id"], "name": "billing", "environment": "live"} | values
+    chosen = {"expires": "own"} if "expires_at_0" in values else {"expires": form["expires"]}
+    new = {"key_id": form["key_id"], "name": "billing", "environment": "live"}
+    return new | chosen | values
+
+
+def events_shown(answer: Any) -> list[tuple[str, str, str]]:
+    """Who, what and the detail of each line of a page's history."""
+    rows = re.findall(r"<td><time [^>]*>[^<]*</time></td>(.*?)</tr>", text_of(answer))
+    found = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    return [(who, what, detail) for who, what, detail in found]
 
 
 def edited(key: ApiKey, **values: str) -> dict[str, str]:

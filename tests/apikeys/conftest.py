@@ -57,4 +57,4 @@ def log_in() -> LogIn:
 
 @pytest.fixture
 def operator(log_in: LogIn) -> Client:
-    return log_in("view", "add", "change")
+    return log_in("view", "add", "change", "rotate", "revoke")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_the_page_says_how_to_send_the_key_and_that_it_is_shown_once(operator: C
     answer = operator.post(ADD, filled_in(operator))
     (plaintext,) = plaintexts(answer)
     text = text_of(answer)
-    assert f'<code class="plaintext">{plaintext}</code>' in text
+    assert f'id="shown-key">{plaintext}</code>' in text
     assert f'curl -i -H "Authorization: Bearer {plaintext}" http://testserver/' in text
     assert "it will not be shown again" in text
 
@@ -199,7 +199,11 @@ def test_sending_the_form_twice_at_the_same_time_issues_one_key(operator: Client
         ({"rate": "three per ten"}, "'three per ten' is not a rate limit: write a limit, a slash"),
         ({"rate": "0/10s"}, "A limit is from 1 "),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "12:00:00"}, "This moment is past: choose"),
-        ({"expires_at_0": "2100-01-01", "expires_at_1": ""}, "Enter a valid time."),
+        ({"expires_at_0": "2100-01-01", "expires_at_1": "noon"}, "Enter a valid time."),
+        ({"expires": "own"}, "Write a date."),
+        ({"expires": "90d", "expires_at_0": "2100-01-01"}, "Choose “On a date of your own”"),
+        ({"expires": "never", "expires_at_0": "2100-01-01"}, "Choose “On a date of your own”"),
+        ({"expires": "soon"}, "soon is not one of the available choices."),
         ({"expires_at_0": "soon", "expires_at_1": "12:00"}, "Enter a valid date."),
     ],
 )
@@ -213,17 +217,41 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(
     assert sentence in text_of(answer)
     kept = inputs(answer)
     del typed["name" if not typed["name"].strip() else "owner"]
-    typed.pop("environment", None)
+    for chosen in ("environment", "expires"):
+        typed.pop(chosen, None)
     assert {name: kept[name] for name in typed} == typed
     assert kept["key_id"] == form["key_id"]
     assert not ApiKey.objects.exists()
     corrected = operator.post(
         ADD,
         form
-        | {"name": "b", "environment": "live"}
+        | {"name": "b", "environment": "live", "expires": "never"}
         | dict.fromkeys(("rate", "expires_at_0", "expires_at_1"), ""),
     )
     assert len(plaintexts(corrected)) == 1
+
+
+@pytest.mark.parametrize(("preset", "days"), [("30d", 30), ("90d", 90), ("365d", 365)])
+def test_a_key_expires_after_as_many_days_as_were_chosen(
+    operator: Client, preset: str, days: int
+) -> None:
+    before = timezone.now()
+    operator.post(ADD, filled_in(operator, expires=preset))
+    expires_at = ApiKey.objects.get().expires_at
+    assert expires_at is not None
+    assert before <= expires_at - timedelta(days=days) <= timezone.now()
+
+
+def test_a_key_expires_never_unless_something_is_chosen(operator: Client) -> None:
+    form = filled_in(operator)
+    assert form["expires"] == "never"
+    operator.post(ADD, form | {"expires_at_0": "", "expires_at_1": "12:00"})
+    assert ApiKey.objects.get().expires_at is None
+
+
+def test_a_date_without_a_time_is_the_beginning_of_that_day(operator: Client) -> None:
+    operator.post(ADD, filled_in(operator, expires_at_0="2100-01-31", expires_at_1=""))
+    assert ApiKey.objects.get().expires_at == datetime(2100, 1, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

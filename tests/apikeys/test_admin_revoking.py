@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from apikeys import generation
-from apikeys.models import ApiKey
+from apikeys import admin_revoking, generation
+from apikeys.models import ApiKey, KeyEvent
 from tests.apikeys.admin_pages import (
     LIST,
     REVOKE,
@@ -169,6 +171,42 @@ def test_more_keys_than_a_form_has_fields_are_revoked_from_the_list(
     assert not ApiKey.objects.exclude(revoked_at=None).exists()
     operator.post(REVOKE, inputs(confirmation))
     assert not ApiKey.objects.filter(revoked_at=None).exists()
+
+
+def test_thousands_are_counted_and_a_hundred_of_them_shown(operator: Client) -> None:
+    ApiKey.objects.bulk_create(ApiKey(name=f"key {n}", digest="0") for n in range(10_000))
+    one = ApiKey.objects.all()[0].pk
+    chosen = {"action": "revoke_selected", "_selected_action": [one], "select_across": "1"}
+    confirmation = operator.post(LIST, chosen)
+    text = text_of(confirmation)
+    assert "<h1>Revoke 10,000 API keys</h1>" in text
+    assert text.count('<th scope="row">') == 100
+    assert "And 9,900 more." in text
+    with CaptureQueriesContext(connection) as queries:
+        answer = operator.post(REVOKE, inputs(confirmation) | {"reason": "lost"}, follow=True)
+    assert "Revoked 10,000 API keys: refused from the next request on." in text_of(answer)
+    assert len(queries) < 200
+    assert not ApiKey.objects.filter(revoked_at=None).exists()
+    assert KeyEvent.objects.filter(action="revoked", by_name="operator").count() == 10_000
+    assert LogEntry.objects.filter(object_repr__startswith="key ").count() == 10_000
+
+
+def test_more_than_fit_into_a_form_are_not_begun(
+    operator: Client, two_keys: list[Issued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_revoking, "MOST_AT_ONCE", 1)
+    ids = [key.pk for key, _ in two_keys]
+    for answer in (operator.get(REVOKE, {"id": ids}), operator.post(REVOKE, {"id": ids})):
+        assert "choose at most 1, by a filter or a search" in text_of(answer)
+    assert not ApiKey.objects.exclude(revoked_at=None).exists()
+
+
+def test_a_key_written_as_the_reason_loses_its_secret(operator: Client, issued: Issued) -> None:
+    key, plaintext = issued
+    operator.post(REVOKE, {"id": key.pk, "reason": f"{plaintext} was published"})
+    key.refresh_from_db()
+    assert key.revoked_reason == f"hk_live_{key.pk}_… was published"
+    assert LogEntry.objects.get().get_change_message() == f"Revoked. {key.revoked_reason}"
 
 
 def test_a_revoked_key_can_only_be_looked_at(operator: Client, issued: Issued) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -278,3 +279,45 @@ def test_list_keys_as_json_says_everything_but_the_secrets(three_keys: list[ApiK
 def test_list_keys_without_any_says_how_to_get_one(db: None) -> None:
     assert run("list_keys") == ("", "There are no keys yet: issue one with `issue_key NAME`.\n")
     assert run("list_keys", "--json") == ("[]\n", "")
+
+
+@pytest.mark.parametrize("status", ApiKey.Status.values)
+def test_list_keys_of_one_status_has_these_and_no_others(
+    transactional_db: None, status: str
+) -> None:
+    for name in ApiKey.Status.values:
+        ApiKey.objects.issue(name=name)
+    ApiKey.objects.get(name="revoked").revoke()
+    ApiKey.objects.get(name="overlapping").rotate(timedelta(hours=1))
+    soon, past = (timezone.now() + timedelta(days=days) for days in (13, -1))
+    ApiKey.objects.filter(name="expires_soon").update(expires_at=soon)
+    ApiKey.objects.filter(name="expired").update(expires_at=past)
+    rows = json.loads(run("list_keys", "--json", "--status", status)[0])
+    assert [(row["name"], row["status"]) for row in rows] == [(status, status)]
+    [row] = rows
+    assert (row["previous_until"] is not None) == (status == "overlapping")
+    assert ApiKey.objects.count_by_status() == {"active": 3, "expired": 1, "revoked": 1}
+    ApiKey.objects.filter(name=status).delete()
+    assert run("list_keys", "--status", status) == ("", "There is no such key.\n")
+
+
+@pytest.mark.parametrize(("step", "counts"), [(0, []), (2, ["1,000", "2,000", "3,000", "3,502"])])
+def test_revoke_key_of_many_names_each_and_says_how_far_it_is_when_it_takes_long(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, step: int, counts: list[str]
+) -> None:
+    """With a clock that stands still, and one that goes on by two seconds when it is read."""
+    ApiKey.objects.bulk_create(ApiKey(name=str(n), digest=f"{n:064}") for n in range(3500))
+    ids = list(ApiKey.objects.values_list("pk", flat=True))
+    given = [*ids[:2000], "abcdefghijkl", "nonsense", *ids[2000:]]
+    monkeypatch.setattr("sys.stdin", StringIO("\n".join(given)))
+    moments = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: step * next(moments))
+    told = failed_run("revoke_key", "--stdin", "--reason", "leaked")
+    shown = [line for line in told.splitlines() if line.endswith("…")]
+    assert shown == [f"{count} of 3,502 …" for count in counts]
+    lines = [line for line in told.splitlines() if line.startswith("Revoked ")]
+    assert len(lines) == 3500
+    for sentence in ("There is no key abcdefghijkl.", "That is no key or id."):
+        assert told.count(sentence) == 1
+    assert "2 of 3502 could not be revoked" in told
+    assert ApiKey.objects.count_by_status() == {"active": 0, "expired": 0, "revoked": 3500}

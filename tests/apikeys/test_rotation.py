@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import marshal
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -17,7 +18,7 @@ from rest_framework.test import APIClient
 
 from apikeys import keys
 from apikeys.models import ApiKey, KeyEvent, KeyNotUsable
-from apikeys.records import RecordCache, load
+from apikeys.records import RecordCache, _packed, load
 from tests.apikeys.conftest import Ask, Issued
 from tests.servers import Server
 
@@ -148,6 +149,31 @@ def test_a_token_dies_with_the_secret_that_bought_it(
     assert [ask(bearer(token)).status_code for token in (by_old, by_new)] == [401, 200]
 
 
+def test_a_token_from_before_a_rotation_dies_at_the_deadline_to_the_microsecond(
+    ask: Ask, api: APIClient, issued: Issued, clock: SoonAfter
+) -> None:
+    key, old = issued
+    token, seconds = token_for(api, old)
+    assert seconds == 300
+    key.rotate(timedelta(seconds=100))
+    until = key.previous_until
+    assert until is not None
+    clock(until - timedelta(microseconds=1))
+    assert ask(bearer(token)).status_code == 200
+    clock(until)
+    assert ask(bearer(token)).status_code == 401
+
+
+def test_rotated_now_a_token_of_the_old_secret_is_refused_at_the_next_request(
+    ask: Ask, api: APIClient, issued: Issued
+) -> None:
+    key, old = issued
+    token, _ = token_for(api, old)
+    assert ask(bearer(token)).status_code == 200
+    key.rotate(timedelta())
+    assert ask(bearer(token)).status_code == 401
+
+
 def test_a_token_that_the_old_secret_buys_ends_with_the_overlap(
     api: APIClient, issued: Issued
 ) -> None:
@@ -170,6 +196,18 @@ def test_the_copy_of_a_record_has_its_secret_before(issued: Issued) -> None:
     assert loaded is not None
     assert loaded.previous_until == key.previous_until
     assert loaded.networks == "192.0.2.0/24"
+
+
+def test_a_key_without_a_secret_before_takes_no_byte_more_in_memory(issued: Issued) -> None:
+    """Than in the version that knew of none."""
+    key, _ = issued
+    for networks in ("", "192.0.2.0/24"):
+        ApiKey.objects.update(networks=networks)
+        record = load(key.pk)
+        assert record is not None
+        digest = bytes.fromhex(key.digest)
+        fields = "tests", "live", digest, "", None, None, *filter(None, [networks])
+        assert len(_packed(record)) == len(marshal.dumps(fields))
 
 
 def test_a_key_that_overlaps_costs_no_more_than_any(
@@ -281,9 +319,10 @@ def test_rotate_key_prints_the_key_alone_and_overlaps_for_a_day(ask: Ask, issued
     assert stdout.strip() not in stderr
 
 
-def test_rotate_key_now_takes_the_whole_key_too(ask: Ask, issued: Issued) -> None:
+@pytest.mark.parametrize("now", ["now", "0"])
+def test_rotate_key_now_takes_the_whole_key_too(ask: Ask, issued: Issued, now: str) -> None:
     old = issued[1]
-    stdout, stderr = run("rotate_key", old, "--overlap", "now")
+    stdout, stderr = run("rotate_key", old, "--overlap", now)
     assert (status(ask, old), status(ask, stdout.strip())) == (401, 200)
     assert "works no longer" in stderr
     assert old not in stderr

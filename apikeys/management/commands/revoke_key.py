@@ -31,14 +31,14 @@ class Command(KeyCommand):
             given += [line.strip() for line in sys.stdin if line.strip()]
         if not given:
             raise CommandError("Name at least one key, by its id or whole, or use --stdin.")
-        done, told = 0, time.monotonic()
+        taken, failures, told = 0, 0, time.monotonic()
         for part in _parts(given):
-            done += self._revoke([key_id_in(text) for text in part], reason)
+            taken += len(part)
+            failures += len(part) - self._revoke([key_id_in(text) for text in part], reason)
             if time.monotonic() - told > SILENT_SECONDS:
                 told = time.monotonic()
-                self.stderr.write(f"{done:,} of {len(given):,} …")
-        if done < len(given):
-            failures = len(given) - done
+                self.stderr.write(f"{taken:,} of {len(given):,} …")
+        if failures:
             raise CommandError(f"{failures} of {len(given)} could not be revoked; see above.")
 
     def _revoke(self, ids: list[str | None], reason: str) -> int:

@@ -14,7 +14,13 @@ from apikeys.generation import GenerationNotRaised
 from apikeys.management.key_command import KeyCommand, key_id_in
 from apikeys.models import ApiKey, KeyNotUsable
 
-NOW: Final = "now"
+NOW: Final = ("now", "0")
+NOT_TOLD: Final = (
+    "The new key is saved, but the store could not be told: processes that still reach it may go by"
+    " their copy, refuse the new key and take the old one, until a change to any key finds the"
+    " store: to revoke one that is revoked already will do. Do not rotate again for that, since it"
+    " would end the old secret."
+)
 
 
 class Command(KeyCommand):
@@ -35,7 +41,7 @@ class Command(KeyCommand):
         if found is None:
             # A whole key is not repeated: what is printed may be kept.
             raise CommandError(f"There is no key {key_id}." if key_id else "That is no key or id.")
-        plaintext, failure = _rotate(found, duration)
+        plaintext, is_told = _rotate(found, duration)
         if found.previous_until:
             until = found.previous_until.isoformat(sep=" ", timespec="seconds")
             self.stderr.write(f"The old secret of {found} works until {until}.")
@@ -43,25 +49,25 @@ class Command(KeyCommand):
             self.stderr.write(f"The old secret of {found} works no longer.")
         self.stderr.write("This is the only time that the new key is shown:")
         self.stdout.write(plaintext)
-        if failure:
-            raise CommandError(failure)
+        if not is_told:
+            raise CommandError(NOT_TOLD)
 
 
-def _rotate(key: ApiKey, overlap: timedelta) -> tuple[str, str]:
-    """The plaintext, and what went wrong after it was saved: nothing must keep it from stdout."""
+def _rotate(key: ApiKey, overlap: timedelta) -> tuple[str, bool]:
+    """The plaintext, which nothing must keep from stdout, and whether the store was told."""
     plaintext = ""
     try:
         with transaction.atomic():
             plaintext = key.rotate(overlap)
     except KeyNotUsable as error:
         raise CommandError(str(error)) from error
-    except GenerationNotRaised as error:
-        return plaintext, str(error)
-    return plaintext, ""
+    except GenerationNotRaised:
+        return plaintext, False
+    return plaintext, True
 
 
 def _duration(overlap: str) -> timedelta:
-    if overlap == NOW:
+    if overlap in NOW:
         return timedelta()
     try:
         return parse_duration(overlap)
