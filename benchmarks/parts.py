@@ -221,11 +221,11 @@ def _drf_negotiation() -> AbstractContextManager[Any]:
 
 
 def _refused() -> AbstractContextManager[Any]:
-    from throttling import throttles
     from throttling.limiter import Decision
+    from throttling.refusals import refusals
 
     refusal = Decision(allowed=False, remaining=0, retry_after=9.0, reset_after=9.0)
-    return patch.object(throttles.refusals, "recall", lambda key, now: refusal)
+    return patch.object(refusals, "recall", lambda key, now: refusal)
 
 
 def _refused_by_drf() -> AbstractContextManager[Any]:

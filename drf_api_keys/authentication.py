@@ -61,7 +61,7 @@ class ImportedKeyAuthentication(KeyOrTokenAuthentication):
             raise _refused(record.key_id, refusal)
         if not _is_whole(key, text):
             raise _refused(record.key_id, "wrong old secret")
-        return record
+        return record.as_of(secret)
 
 
 class _SecretOfNobody(Key):

@@ -11,8 +11,8 @@ from typing import Final
 from django.db import models, transaction
 from django.utils import timezone
 
-from apikeys import generation
-from apikeys.models import ApiKey
+from apikeys import generation, history
+from apikeys.models import ApiKey, KeyEvent
 from drf_api_keys import hashes
 from drf_api_keys.models import NO_SECRET, ImportedKey
 from drf_api_keys.old_rows import NotImported, OldRow, label, parse
@@ -112,7 +112,7 @@ class Importer:
         if not self._dry_run:
             with transaction.atomic():
                 self._create(new, now)
-                self._update(known, now)
+                self._update(known)
 
     def _is_same(self, known: Known) -> bool:
         """Whether this row was imported before, and not another one with its prefix."""
@@ -147,16 +147,17 @@ class Importer:
         # batch: nobody has a copy of a new key.
         models.QuerySet[ApiKey](ApiKey).bulk_create(keys)
         table = self._source.table
+        detail = f"Imported from {table}."
+        history.record([key.pk for key in keys], KeyEvent.Action.ISSUED, None, detail)
         ImportedKey.objects.bulk_create(
             ImportedKey(key=key, prefix=row.prefix, hashed_key=row.hashed_key, table=table)
             for row, key in zip(rows, keys, strict=True)
         )
 
-    def _update(self, known: Sequence[Known], now: datetime) -> None:
+    def _update(self, known: Sequence[Known]) -> None:
         revoked = [each.imported.pk for each in known if each.is_revoked_since]
         if revoked:
-            unrevoked = ApiKey.objects.filter(pk__in=revoked, revoked_at=None)
-            unrevoked.update(revoked_at=now, revoked_reason=REVOKED_THERE)
+            ApiKey.objects.revoke(revoked, REVOKED_THERE)
         faster = [each for each in known if each.is_hashed_faster]
         for each in faster:
             each.imported.hashed_key = each.row.hashed_key

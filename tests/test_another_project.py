@@ -285,7 +285,14 @@ def test_a_key_of_its_own_rate_and_networks_is_held_to_them(finished: Project) -
 
 def test_the_admins_pages_of_keys_are_there(finished: Project) -> None:
     seen = json.loads(finished.run_python(LOOK_AROUND))
-    assert seen == {"list": 200, "form": 200, "issued": True, "revoke": 200, "assets": True}
+    assert seen == {
+        "list": 200,
+        "form": 200,
+        "issued": True,
+        "revoke": 200,
+        "rules": 200,
+        "assets": True,
+    }
 
 
 LOOK_AROUND: Final = """
@@ -308,9 +315,20 @@ print(json.dumps({
     "form": form.status_code,
     "issued": f"hk_live_{fields['key_id']}_" in issued.content.decode(),
     "revoke": client.get(f"{keys}/revoke/", {"id": fields["key_id"]}).status_code,
-    "assets": all(map(finders.find, ["apikeys/admin.css", "apikeys/issue.js"])),
+    "rules": client.get("/admin/throttling/networkrule/add/").status_code,
+    "assets": all(
+        map(finders.find, ["apikeys/admin.css", "apikeys/copy.js", "throttling/admin.css"])
+    ),
 }))
 """
+
+
+def test_a_rule_blocks_a_network_and_lets_it_in_again(finished: Project) -> None:
+    request = ("GET", "/report/", {"HTTP_X_FORWARDED_FOR": "203.0.113.31"})
+    finished.run("python manage.py network_rule add 203.0.113.31 --block")
+    assert finished.statuses(request) == [403]
+    finished.run("python manage.py network_rule remove 203.0.113.31")
+    assert finished.statuses(request) == [401]
 
 
 # What is installed
@@ -383,7 +401,7 @@ def test_the_table_lists_every_setting_of_the_apps_and_no_other() -> None:
 def test_all_views_can_be_limited_by_default(further: Project) -> None:
     further.add(STEP["On all views"])
     meta = key_header(further.issue_key())
-    asked = [("GET", "/groups/", meta), ("GET", "/groups/1/", meta), ("GET", "/groups/", {})]
+    asked = [("GET", "/groups/", meta), ("GET", "/groups/9/", meta), ("GET", "/groups/", {})]
     assert further.statuses(*asked, ("GET", "/groups/", meta)) == [200, 404, 401, 429]
 
 
@@ -434,7 +452,7 @@ def test_throttles_can_be_chosen_by_a_viewsets_action(further: Project) -> None:
     further.add([*STEP["On all views"], THEIR_VIEWSET])
     meta = key_header(further.issue_key())
     assert further.statuses(*[("GET", "/theirs/", meta)] * 4) == [200] * 4
-    assert further.statuses(*[("GET", "/theirs/1/", meta)] * 4) == [404, 404, 404, 429]
+    assert further.statuses(*[("GET", "/theirs/9/", meta)] * 4) == [404, 404, 404, 429]
 
 
 THEIR_VIEWSET: Final = Block(

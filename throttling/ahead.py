@@ -15,8 +15,10 @@ from typing import Any, Final, cast
 from django.http import HttpRequest
 from rest_framework.request import Request
 
+from throttling import network_rules
 from throttling.limiter import Hit
-from throttling.throttles import ASKED_AHEAD, SlidingWindowThrottle, ask, refusals
+from throttling.refusals import refusals
+from throttling.throttles import ASKED_AHEAD, NetworkBlocked, SlidingWindowThrottle, ask
 
 MOST_TOGETHER: Final = 32
 """More hits than this take several round trips, so that other servers' hits get in between."""
@@ -28,7 +30,7 @@ def ask_ahead(
     """What to add to the META of each request: what the store said to its throttle's hit.
 
     A request is a throttle, its view and a META with what the throttle looks at. Nothing is asked,
-    and added, for one that is not limited, or is refused by what is remembered.
+    and added, for one that is not limited, is refused by what is remembered, or is blocked.
     """
     additions: list[dict[str, Any]] = [{} for _ in requests]
     by_reads: dict[tuple[str, ...], list[tuple[Hit, dict[str, Any]]]] = defaultdict(list)
@@ -46,7 +48,13 @@ def ask_ahead(
 
 
 def _hit_to_ask(throttle: SlidingWindowThrottle, view: Any, meta: Mapping[str, Any]) -> Hit | None:
-    limited = throttle.limited(cast("Request", _Expected(meta)), view)
+    expected = cast("Request", _Expected(meta))
+    # Not yet counted as a match: that comes with the request.
+    expected.META[network_rules.META_NAME] = network_rules.find(meta)
+    try:
+        limited = throttle.limited(expected, view)
+    except NetworkBlocked:
+        return None
     if limited is None:
         return None
     limiter, identifier = throttle.hit_on(*limited)

@@ -6,8 +6,11 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from datetime import datetime
 from threading import Lock
 from typing import Final
+
+from django.utils import timezone
 
 from throttling.limiter import Decision
 from throttling.measurements import FAILURES, OPENINGS, measurements
@@ -27,6 +30,12 @@ class Breaker:
         self._lock = Lock()
         self._failures = 0
         self._next_probe = 0.0
+        self._opened_at: datetime | None = None
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """Since when it is open; None while it is closed."""
+        return self._opened_at if self.is_open else None
 
     @property
     def is_open(self) -> bool:
@@ -55,6 +64,7 @@ class Breaker:
             self._next_probe = self._clock() + PROBE_SECONDS
             if self._failures == FAILURES_TO_OPEN:
                 measurements.count(OPENINGS)
+                self._opened_at = timezone.now()
                 logger.error("The store does not answer (%s); deciding without it.", error)
 
 

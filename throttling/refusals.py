@@ -63,3 +63,6 @@ class RememberedRefusals:
     def clear(self) -> None:
         with self._lock:
             self._refusals.clear()
+
+
+refusals: Final = RememberedRefusals(capacity=10_000)

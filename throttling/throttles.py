@@ -20,12 +20,13 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle
 
+from throttling import network_rules
 from throttling.clients import client_identity
 from throttling.headers import AppliedLimit
 from throttling.limiter import Decision, Hit, RateLimit, SlidingWindowCounter, hit_together
 from throttling.measurements import WITHOUT_STORE, measurements
 from throttling.outage import Breaker, LocalCounter, share_of
-from throttling.refusals import RememberedRefusals
+from throttling.refusals import refusals
 
 APPLIED: Final = "throttling.applied"
 """The META entry with the limits applied to a request so far, a list of AppliedLimit."""
@@ -35,7 +36,6 @@ ASKED_AHEAD: Final = "throttling.asked_ahead"
 
 breaker = Breaker()
 local_counter = LocalCounter()
-refusals = RememberedRefusals(capacity=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,14 @@ class StoreUnavailable(APIException):
     default_detail = "The rate limiter's store does not answer. Try again in a second."
     default_code = "store_unavailable"
     wait = 1
+
+
+class NetworkBlocked(APIException):
+    """An operator's network rule blocks the client's address."""
+
+    status_code = 403
+    default_detail = "This network is blocked."
+    default_code = "network_blocked"
 
 
 class SlidingWindowThrottle(BaseThrottle):
@@ -179,13 +187,31 @@ class SlidingWindowThrottle(BaseThrottle):
 
 
 class AddressThrottle(SlidingWindowThrottle):
-    """Limits each client address, before authentication, so that guessing is limited too."""
+    """Limits each client address, before authentication, so that guessing is limited too.
+
+    As far as a network rule says nothing else of the address: it may be blocked, exempt, or have a
+    rate of its own.
+    """
 
     scope = "ip"
     before_authentication = True
 
     def get_identifier(self, request: Request, view: Any) -> str:
         return client_identity(request.META)
+
+    def limited(self, request: Request, view: Any) -> tuple[str, RateLimit] | None:
+        """Raises NetworkBlocked."""
+        rule = network_rules.rule_for(request)
+        if rule is not None and rule.blocks:
+            raise NetworkBlocked
+        limited = super().limited(request, view)
+        if rule is None or limited is None:
+            return limited
+        return None if rule.rate is None else (limited[0], self.rate_by_rule(rule.rate))
+
+    def rate_by_rule(self, rate: RateLimit) -> RateLimit:
+        """What a network's own rate comes to here, where it takes the place of `get_rate`'s."""
+        return rate
 
 
 class KeyThrottle(SlidingWindowThrottle):

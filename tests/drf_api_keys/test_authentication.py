@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +18,8 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from apikeys import generation, keys
+from apikeys import generation, keys, tokens
+from apikeys.authentication import InvalidKey
 from apikeys.last_used import last_used
 from apikeys.models import ApiKey
 from drf_api_keys import hashes
@@ -164,6 +165,39 @@ def test_what_is_imported_no_longer_is_refused_from_the_next_request_on(ask: Ask
     else:
         ImportedKey.objects.all().delete()
     assert ask(header(KEY)).status_code == 401
+
+
+def test_an_old_key_works_beside_the_new_secret_until_the_overlap_ends(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = import_one()
+    new = key.rotate(timedelta(hours=1))
+    until = key.previous_until
+    assert until is not None
+
+    def statuses(now: datetime) -> list[int]:
+        monkeypatch.setattr(timezone, "now", lambda: now)
+        return [ask(sent).status_code for sent in (header(KEY), {"X-API-Key": new})]
+
+    assert statuses(until - timedelta(microseconds=1)) == [200, 200]
+    assert statuses(until) == [401, 200]
+
+
+def test_what_an_old_key_buys_ends_with_the_overlap() -> None:
+    """In a project that sells tokens for old keys; this site does not."""
+    key = import_one()
+    key.rotate(timedelta(seconds=100))
+    request = APIView().initialize_request(APIRequestFactory().get("/", headers=header(KEY)))
+    authenticated = ImportedKeyAuthentication().authenticate(request)
+    assert authenticated is not None
+    token, seconds = tokens.issue(authenticated[1], timezone.now())
+    assert seconds in (98, 99)
+    with_token = APIRequestFactory().get("/", headers={"Authorization": f"Bearer {token}"})
+    assert ImportedKeyAuthentication().authenticate(APIView().initialize_request(with_token))
+    key.end_overlap()
+    with_token = APIRequestFactory().get("/", headers={"Authorization": f"Bearer {token}"})
+    with pytest.raises(InvalidKey):
+        ImportedKeyAuthentication().authenticate(APIView().initialize_request(with_token))
 
 
 def test_an_old_key_ends_when_its_api_key_gets_a_secret_of_its_own(ask: Ask) -> None:

@@ -59,6 +59,9 @@ def test_each_column_has_its_field() -> None:
     assert revoked.revoked_at is not None
     assert now <= revoked.revoked_at <= timezone.now()
     assert revoked.revoked_reason == importing.REVOKED_THERE
+    [event] = active.events.all()
+    assert (event.action, event.by_name) == ("issued", "command line")
+    assert event.detail == f"Imported from {DEFAULT_TABLE}."
     imported = ImportedKey.objects.get(key=active)
     assert (imported.prefix, imported.table) == ("AbCdEfG1", DEFAULT_TABLE)
     assert imported.hashed_key == hashes.fast_hash(f"AbCdEfG1.{'s' * 32}")
@@ -323,6 +326,8 @@ def test_a_revocation_that_the_store_was_not_told_of_is_told_by_the_next_run() -
         failures = [failed_run()[2] for _ in range(2)]
     again = f"{generation.GenerationNotRaised()} To repeat it, run this command again."
     assert failures == [again, again]
-    assert ApiKey.objects.get().status == ApiKey.Status.REVOKED
+    key = ApiKey.objects.get()
+    assert key.status == ApiKey.Status.REVOKED
+    assert [event.action for event in key.events.all()] == ["revoked", "issued"]
     assert "Imported before: 1.\n" in run()[0]
     assert generation.read() == before + 1

@@ -170,7 +170,7 @@ def test_the_steps_there_and_back(site: Site, old_side: OldSide) -> None:
     before = (site.folder / "hello_project" / "settings.py").read_text()
     site.run("python3 manage.py migrate")
     add, switch, migrate, dry_run, said, imports, call = SECTIONS["Steps"]
-    issue, back_to_zero = SECTIONS["Retire the old keys"][0], SECTIONS["Take the app out"]
+    (rotate, issue), back_to_zero = SECTIONS["Retire the old keys"], SECTIONS["Take the app out"]
 
     # Steps 1 to 3.
     for diff in (add, switch):
@@ -196,11 +196,14 @@ def test_the_steps_there_and_back(site: Site, old_side: OldSide) -> None:
         issued, revoked = issue.text.splitlines()
         new = site.run(issued).splitlines()[-1]
         assert called(new).startswith("HTTP/1.1 200 OK")
-        fast = old_side.good[1]
+        _, fast, own = old_side.good
         listed = site.run("python3 manage.py list_keys")
-        key_id = next(line.split()[0] for line in listed.splitlines() if " fast " in line)
-        site.run(revoked.replace(" ID ", f" {key_id} "))
+        ids = {line.split()[1]: line.split()[0] for line in listed.splitlines()}
+        site.run(revoked.replace(" ID ", f" {ids['fast']} "))
         assert called(fast).startswith("HTTP/1.1 401 ")
+        rotated = site.run(rotate.text.replace(" ID ", f" {ids['own']} ")).splitlines()[-1]
+        for key in (own, rotated):
+            assert called(key).startswith("HTTP/1.1 200 OK")
 
     # Out again.
     zero, stale = back_to_zero
@@ -212,11 +215,13 @@ def test_the_steps_there_and_back(site: Site, old_side: OldSide) -> None:
     site.run(stale.text, given="yes\n")
     site.run("python3 manage.py check")
     listed = site.run("python3 manage.py list_keys")
+    [overlapping] = [line for line in listed.splitlines() if " overlapping " in line]
+    assert " own " in overlapping
     [active] = [line for line in listed.splitlines() if " active " in line]
     assert " billing, new " in active
     with site.served() as port:
         command = call.text.replace(":8000/", f":{port}/")
-        for key, status in ((new, 200), (old_side.good[0], 401)):
+        for key, status in ((new, 200), (rotated, 200), (own, 401), (old_side.good[0], 401)):
             answer = site.run(f"{command.strip().replace(OLD_KEY, key)} -s -S")
             assert answer.startswith(f"HTTP/1.1 {status} ")
 
@@ -286,6 +291,6 @@ def test_every_block_of_the_page_is_followed() -> None:
     assert {title: len(blocks) for title, blocks in SECTIONS.items()} == {
         "Steps": 7,
         "In your views": 3,
-        "Retire the old keys": 1,
+        "Retire the old keys": 2,
         "Take the app out": 2,
     }

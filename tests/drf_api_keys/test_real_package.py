@@ -41,7 +41,7 @@ def test_clients_go_on_with_the_keys_that_they_have(ask: Ask, old: OldProject) -
         "fast": "active",
         "revoked": "revoked",
         "expired": "expired",
-        "expires": "active",
+        "expires": "expires_soon",
     }
     assert imported(revoked).revoked_reason == REVOKED_THERE
     good, bad = (slow, fast, expires), (revoked, expired)

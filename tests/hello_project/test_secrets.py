@@ -100,21 +100,23 @@ def test_the_plaintext_is_given_once_and_found_nowhere_afterwards(
         send_again(browser, form, by_form)
         issued = manage("issue_key", "by command", "--rate", "100/1m")
         by_command = key_in(issued.stdout)
-        for key in (by_form, by_command):
+        rotated = manage("rotate_key", str(by_command))
+        by_rotation = key_in(rotated.stdout)
+        for key in (by_form, by_command, by_rotation):
             use_and_misuse(server, key)
         revoke_by_form(browser, by_form)
         revoked = manage("revoke_key", str(by_command))
         mistaken = manage("revoke_key", str(by_command)[:-1])
-        for key in (by_form, by_command):
+        for key in (by_form, by_command, by_rotation):
             use_and_misuse(server, key, status=401)
         places |= database_places("") | store_places(store)
     places |= database_places(" after the end")
     places |= cookie_places(browser.cookies.set)
     places["the server's log"] = server.log.read_bytes()
-    for command in (issued, revoked, mistaken):
+    for command in (issued, rotated, revoked, mistaken):
         places[f"stderr of {command.args[2]}, {command.returncode}"] = command.stderr.encode()
 
-    for key in (by_form, by_command):
+    for key in (by_form, by_command, by_rotation):
         for told in (str(key), key.secret, key.secret[:20], key.secret[-20:]):
             assert places_with(told, places) == [], told
     assert_that_the_search_finds_what_is_there(places, by_form, by_command)

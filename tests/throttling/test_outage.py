@@ -49,6 +49,21 @@ def test_the_breaker_opens_after_three_failures_in_a_row_and_probes_once_a_secon
     assert [breaker.may_ask() for _ in range(3)] == [True, True, True]
 
 
+def test_the_breaker_knows_since_when_it_is_open() -> None:
+    breaker = Breaker()
+    assert breaker.opened_at is None
+    before = timezone.now()
+    for _ in range(3):
+        breaker.failed(ConnectionError())
+    opened_at = breaker.opened_at
+    assert opened_at is not None
+    assert before <= opened_at <= timezone.now()
+    breaker.failed(ConnectionError())
+    assert breaker.opened_at == opened_at
+    breaker.answered()
+    assert breaker.opened_at is None
+
+
 @pytest.mark.parametrize(("limit", "window_ms"), [(1, 50), (3, 10_000), (10, 2_000), (5, 333)])
 def test_the_counter_in_the_process_decides_as_the_reference_does(
     limit: int, window_ms: int
