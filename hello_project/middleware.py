@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
-from django.http import HttpRequest, HttpResponsePermanentRedirect
+from django.http import HttpRequest, HttpResponseForbidden, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 from django.middleware import common
+from django.template.loader import render_to_string
 from django.utils.deprecation import MiddlewareMixin
 
-from hello_project.problems import is_for_people
+from hello_project.problems import is_for_people, problem_response
+from throttling.network_rules import rule_for
+from throttling.throttles import NetworkBlocked
 
 PROBES: Final = ("/livez", "/readyz")
 METRICS: Final = "/metrics"
 VERIFY: Final = "/verify"
+UNBLOCKED: Final = (*PROBES, METRICS)
 
 
 def is_verify(request: HttpRequest) -> bool:
@@ -47,6 +51,23 @@ class ForPeople(MiddlewareMixin):
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         return super().__call__(request) if is_for_people(request) else self.get_response(request)
+
+
+class BlockedNetworksMiddleware:
+    """A blocked network is answered nothing but that: neither by the API nor by the console."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info in UNBLOCKED:
+            return self.get_response(request)
+        rule = rule_for(request)
+        if rule is None or not rule.blocks:
+            return self.get_response(request)
+        if is_for_people(request):
+            return HttpResponseForbidden(render_to_string("hello_project/blocked.html"))
+        return problem_response(403, NetworkBlocked.default_detail)
 
 
 class ContentSecurityPolicyMiddleware(ForPeople):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,8 +23,10 @@ from hello_project.middleware import PROBES, is_verify
 from hello_project.outcomes import outcome_of
 from hello_project.problems import is_for_people
 from hello_project.traffic import traffic
+from hello_project.usage import usage
 from throttling.clients import client_address, is_trusted_proxy
-from throttling.throttles import APPLIED, AddressThrottle
+from throttling.headers import AppliedLimit
+from throttling.throttles import APPLIED, AddressThrottle, KeyThrottle
 from throttling.views import RateLimitedView
 
 logger = logging.getLogger(__name__)
@@ -65,8 +67,15 @@ def _count(request: HttpRequest, status: int) -> str:
     refused = next((limit.policy for limit in applied if not limit.decision.allowed), None)
     outcome = outcome_of(status, key_id, refused)
     if _is_of_the_api(request, status):
-        traffic.note(outcome, key_id, applied[0].identifier if applied else None)
+        traffic.note(outcome, key_id, _limited_client(applied))
+        usage.ensure_flushes()
     return outcome
+
+
+def _limited_client(applied: Sequence[AppliedLimit]) -> str | None:
+    """Of an exempt network nobody is: the first limit is then that of the key."""
+    is_known = applied and applied[0].policy != KeyThrottle.scope
+    return applied[0].identifier if is_known else None
 
 
 def _is_of_the_api(request: HttpRequest, status: int) -> bool:

@@ -30,6 +30,7 @@ STORE_FAILURE = environment.choice("STORE_FAILURE", ["local", "deny", "allow"])
 METRICS_NETWORKS = environment.parsed("METRICS_NETWORKS", "", parse_networks)
 METRICS_TOKEN = environment.long_secret("METRICS_TOKEN", shortest=32)
 REQUEST_LOG = environment.switch("REQUEST_LOG", default=True)
+SECOND_FACTOR = environment.choice("SECOND_FACTOR", ["off", "optional", "required"])
 LOG_FORMAT = environment.choice("LOG_FORMAT", ["text", "json"])
 
 # Empty when there is neither: what needs it then stops with a sentence (hello_project.wsgi).
@@ -55,6 +56,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular_sidecar",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "apikeys",
     "throttling",
     "hello_project.apps.HelloProjectConfig",
@@ -67,6 +70,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "hello_project.middleware.CommonMiddleware",
+    "hello_project.middleware.BlockedNetworksMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "hello_project.middleware.AuthenticationMiddleware",
     "hello_project.middleware.MessageMiddleware",
@@ -76,6 +80,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "hello_project" / "templates"],  # Before the admin's own.
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -149,6 +154,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# Codes are limited by hello_project.second_factor, as everything is.
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 0
 STATIC_URL = "static/"
 # Served from where the packages keep them: no collectstatic, no folder to ship.
 WHITENOISE_USE_FINDERS = True

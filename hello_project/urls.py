@@ -1,5 +1,7 @@
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import path, re_path
+from django.views.generic import RedirectView
 
 from hello_project import docs, views
 
@@ -15,6 +17,7 @@ urlpatterns = [
     path("docs", docs.page),
     path("docs/", docs.page, name="docs"),
     path("admin/", admin.site.urls),
+    path("favicon.ico", RedirectView.as_view(url=static("hello_project/favicon.svg"))),
 ]
 
 handler400 = "hello_project.problems.bad_request"

@@ -115,7 +115,7 @@ class RateLimitView(ApiView):
     def get(self, request: Request) -> Response:
         peeked = [throttle.peek(request, self) for throttle in LIMITS]
         limits = [limit for limit in peeked if limit is not None]
-        request.META[APPLIED][:0] = limits
+        request.META.setdefault(APPLIED, [])[:0] = limits  # None, where a network is exempt.
         return Response({"policies": [_description(limit) for limit in limits]})
 
     def handle_exception(self, exc: Exception) -> Response:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,9 +18,13 @@ from apikeys.models import ApiKey
 from apikeys.records import records
 from hello_project.embedded import EmbeddedStore
 from hello_project.traffic import traffic
+from hello_project.usage import usage
 from tests import servers
+from throttling.matches import gathered as matches
 from throttling.measurements import measurements
-from throttling.throttles import breaker, local_counter, refusals
+from throttling.network_rules import rules_of_process, watcher
+from throttling.refusals import refusals
+from throttling.throttles import breaker, local_counter
 
 CommandsSent = Callable[[], AbstractContextManager[list[str]]]
 
@@ -30,8 +35,9 @@ def store_of_the_site() -> Iterator[None]:
     embedded = EmbeddedStore(settings.DATA_DIR) if settings.STORE_IS_EMBEDDED else None
     if embedded:
         embedded.start()
-    for gathered in (last_used, traffic):
+    for gathered in (last_used, traffic, usage):
         gathered.flush_seconds = 3600  # Nothing writes beside a test that does not ask for it.
+    watcher.look_seconds = rules_of_process.trusted_seconds = 3600
     yield
     for memory in (last_used, traffic, measurements):
         memory.clear()
@@ -45,9 +51,10 @@ def store(store_of_the_site: None) -> Redis:
     """The site's store, empty, and nothing remembered of the test before."""
     connection: Redis = get_redis_connection("default")
     connection.flushdb()
-    for memory in (records, refusals, local_counter, last_used, traffic, measurements):
+    for memory in (records, refusals, local_counter, last_used, traffic, measurements, matches):
         memory.clear()
     breaker.answered()
+    rules_of_process.take([], None, time.monotonic())
     return connection
 
 
