@@ -1,21 +1,23 @@
 """What was counted, for operators to read. See hello_project.traffic for where it is kept.
 
-All but `key_by_day` raise RedisError when the store does not answer. Each asks it once.
+All but `key_by_day` and `totals_by_key` raise RedisError when the store does not answer. Each asks
+it once; these two once more, for what a flush did meanwhile.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
-from django.db.models import Sum
+from django.db.models import Exists, Sum
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from hello_project.models import KeyUsage
+from hello_project.models import KeyUsage, UsageBatch
 from hello_project.outcomes import Outcome, refused_by
 from hello_project.traffic import (
     BUSIEST_BY_HOUR,
@@ -26,7 +28,9 @@ from hello_project.traffic import (
     OUTCOMES_BY_MINUTE,
     Series,
 )
-from hello_project.usage import COLUMNS, EPOCH, TAKEN, WAITING, column_of
+from hello_project.usage import BATCH, COLUMNS, EPOCH, TAKEN, WAITING, Counts, counts_in, read
+
+logger = logging.getLogger(__name__)
 
 MINUTE: Final = 60
 FIVE_MINUTES: Final = 300
@@ -41,6 +45,10 @@ OF_A_KEY: Final = (
 """What can become of a request whose key is known."""
 COLUMN_OUTCOMES: Final = dict(zip(COLUMNS, OF_A_KEY, strict=True))
 MOST_OF_AN_HOUR: Final = 250
+HASHES: Final = (WAITING, TAKEN)
+KEYS_NAMED: Final = 1_000
+"""In a statement; of more, all that the database has are summed up."""
+READINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +90,29 @@ def key_by_five_minutes(key_id: str, now: datetime) -> list[Point]:
 
 
 def key_by_day(key_id: str, now: datetime) -> list[Point]:
-    """Of the last 30 days, from the database and what waits to get there.
+    """Of the last 30 days, from the database and what is on its way there.
 
-    Without the store only from the database. What is on its way at this moment (for a second or so
-    in every minute) may be counted twice.
+    Without the store from the database alone.
     """
     days = _last(30, DAY, now)
-    counts = usage_by_day([key_id], days)
+    fields = [f"{day} {key_id} {outcome}" for day in days for outcome in OF_A_KEY]
+    rows = KeyUsage.objects.filter(key_id=key_id, day__gte=_date(days[0]))
+
+    def on_its_way() -> _OnItsWay:
+        batch, *hashes = _answers([("get", BATCH), *(("hmget", key, fields) for key in HASHES)])
+        waiting, taken = (
+            dict(zip(map(str.encode, fields), found, strict=True)) for found in hashes
+        )
+        return _OnItsWay(batch, _counted(waiting), _counted(taken))
+
+    def in_the_database(batch: bytes | None) -> tuple[bool, Counts]:
+        has_batch, counts = False, {}
+        for row in rows.annotate(has_batch=_exists(batch)):
+            has_batch = row.has_batch
+            counts[key_id, _day(row.day)] = Counter({name: getattr(row, name) for name in COLUMNS})
+        return has_batch, counts
+
+    counts = _together(on_its_way, in_the_database)
     return [
         Point(
             _moment(day, DAY),
@@ -98,42 +122,32 @@ def key_by_day(key_id: str, now: datetime) -> list[Point]:
     ]
 
 
-def usage_by_day(
-    key_ids: Sequence[str], days: Sequence[int]
-) -> dict[tuple[str, int], Counter[str]]:
-    """By key and day (since 1970): what KeyUsage has, and what waits, by its columns."""
-    counts = {(key_id, day): Counter[str]() for key_id in key_ids for day in days}
-    try:
-        waiting = _waiting(key_ids, days)
-    except RedisError:
-        waiting = []
-    for key_id, day, column, count in waiting:
-        counts[key_id, day][column] += count
-    first = EPOCH + timedelta(days=days[0])
-    for row in KeyUsage.objects.filter(key_id__in=key_ids, day__gte=first):
-        day = (row.day - EPOCH).days
-        if (row.key_id, day) in counts:
-            counts[row.key_id, day].update({name: getattr(row, name) for name in COLUMNS})
-    return counts
-
-
 def totals_by_key(key_ids: Sequence[str], days: int, now: datetime) -> dict[str, Counter[str]]:
-    """Of these keys over the last `days`, by the columns of KeyUsage."""
-    numbers = _last(days, DAY, now)
+    """Of these keys over the last `days`, by the columns of KeyUsage; as `key_by_day`."""
+    first = _last(days, DAY, now)[0]
     totals = {key_id: Counter[str]() for key_id in key_ids}
-    for start in range(0, len(key_ids), 1000):
-        part = key_ids[start : start + 1000]
-        try:
-            for key_id, _, column, count in _waiting(part, numbers):
-                totals[key_id][column] += count
-        except RedisError:
-            pass
-        rows = KeyUsage.objects.filter(
-            key_id__in=part, day__gte=EPOCH + timedelta(days=numbers[0])
-        ).values("key_id")
-        sums = {f"sum_{name}": Sum(name) for name in COLUMNS}
-        for key_id, *counts in rows.annotate(**sums).values_list("key_id", *sums):
-            totals[key_id].update(dict(zip(COLUMNS, counts, strict=True)))
+    rows = KeyUsage.objects.filter(day__gte=_date(first))
+    if len(key_ids) <= KEYS_NAMED:
+        rows = rows.filter(key_id__in=key_ids)
+    sums = {f"sum_{name}": Sum(name) for name in COLUMNS}
+
+    def on_its_way() -> _OnItsWay:
+        [batch] = _answers([("get", BATCH)])
+        waiting, taken = (counts_in(read(key)) for key in HASHES)
+        return _OnItsWay(batch, waiting, taken)
+
+    def in_the_database(batch: bytes | None) -> tuple[bool, Counts]:
+        by_key = rows.annotate(has_batch=_exists(batch)).values("key_id", "has_batch")
+        has_batch, counts = False, {}
+        columns = by_key.annotate(**sums).values_list("key_id", "has_batch", *sums)
+        for key_id, is_added, *numbers in columns:
+            has_batch = is_added
+            counts[key_id, first] = Counter(dict(zip(COLUMNS, numbers, strict=True)))
+        return has_batch, counts
+
+    for (key_id, day), counts in _together(on_its_way, in_the_database).items():
+        if key_id in totals and day >= first:
+            totals[key_id].update(counts)
     return totals
 
 
@@ -191,19 +205,57 @@ def _of_keys(
     return points
 
 
-def _waiting(key_ids: Sequence[str], days: Sequence[int]) -> list[tuple[str, int, str, int]]:
-    """Key, day, column and count of what is not in the database yet."""
-    names = [(key_id, day, outcome) for key_id in key_ids for day in days for outcome in OF_A_KEY]
-    fields = [f"{day} {key_id} {outcome}" for key_id, day, outcome in names]
-    if not fields:
-        return []
-    found = []
-    for answer in _answers(("hmget", key, fields) for key in (WAITING, TAKEN)):
-        for (key_id, day, outcome), count in zip(names, answer, strict=True):
-            column = column_of(outcome)
-            if count and column:
-                found.append((key_id, day, column, int(count)))
-    return found
+class _OnItsWay(NamedTuple):
+    """From the store to the database: see hello_project.usage."""
+
+    batch: bytes | None
+    """The name of the one taken last, read before the rest."""
+    waiting: Counts
+    taken: Counts
+
+
+def _together(
+    on_its_way: Callable[[], _OnItsWay],
+    in_the_database: Callable[[bytes | None], tuple[bool, Counts]],
+) -> Counts:
+    """Each count once, whatever a flush does meanwhile.
+
+    One statement tells what the database has, and whether the batch is part of it. What waited may
+    have been taken and added between the two readings: then the name has changed, and both are
+    read again.
+    """
+    counts: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    try:
+        for _ in range(READINGS):
+            way = on_its_way()
+            has_batch, stored = in_the_database(way.batch)
+            counts.clear()
+            for part in (stored, way.waiting, {} if has_batch else way.taken):
+                for of, columns in part.items():
+                    counts[of].update(columns)
+            if _answers([("get", BATCH)]) == [way.batch]:
+                break
+    except RedisError as error:
+        logger.warning("The store does not tell what is on its way to the database (%s).", error)
+        _, stored = in_the_database(None)
+        return defaultdict(Counter, stored)
+    return counts
+
+
+def _exists(batch: bytes | None) -> Exists:
+    return Exists(UsageBatch.objects.filter(pk=(batch or b"").decode()))
+
+
+def _counted(fields: Mapping[bytes, bytes | None]) -> Counts:
+    return counts_in((field, count) for field, count in fields.items() if count is not None)
+
+
+def _date(day: int) -> date:
+    return EPOCH + timedelta(days=day)
+
+
+def _day(of: date) -> int:
+    return (of - EPOCH).days
 
 
 def _most(series: Series, now: datetime, count: int) -> list[tuple[str, int]]:
