@@ -3,5 +3,5 @@ from django.apps import AppConfig
 
 class ApiKeysConfig(AppConfig):
     name = "apikeys"
-    verbose_name = "API keys"
+    verbose_name = "Keys"
     default_auto_field = "django.db.models.BigAutoField"

@@ -82,6 +82,10 @@ SMALL: Final = Size("small", 250, 160, labels=3, left=42)
 """Three of them beside each other are as wide as a page."""
 
 
+THINNEST: Final = 150
+"""Of a bar, in hundredths of a unit: what a screen does not round away."""
+
+
 def count_text(count: int) -> str:
     """Such as 1,234, 12.3 k and 10.0 M."""
     if count < 10_000:
@@ -208,9 +212,12 @@ class _Plot:
         return self.floor - (self.floor - self.ceiling) * count // self._top
 
     def span(self, bar: int) -> tuple[int, int]:
-        """From where to where a bar is drawn. Thin ones touch."""
+        """From where to where a bar is drawn. Thin ones touch; the thinnest overlap, to be seen."""
         left, right = self.x(bar), self.x(bar + 1)
         gap = (right - left) // 5 if right - left >= 400 else 0
+        if right - left < THINNEST:
+            left = min(left, self.right - THINNEST)
+            right = left + THINNEST
         return left + gap // 2, right - (gap - gap // 2)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -16,81 +15,19 @@ from django.utils import timezone
 from redis import Redis
 
 from apikeys.models import ApiKey
-from hello_project.models import KeyUsage
-from hello_project.traffic import (
-    BUSIEST_BY_HOUR,
-    CLIENTS_BY_HOUR,
-    KEYS_BY_HOUR,
-    OUTCOMES_BY_HOUR,
-    OUTCOMES_BY_MINUTE,
-)
+from tests.hello_project import month_of_usage
 
 KEYS: Final = 100_000 if connection.vendor == "postgresql" else 2_000
 ALLOWED_SECONDS: Final = 0.3
 ATTEMPTS: Final = 7
-DAYS: Final = 30
 LIST: Final = "/admin/apikeys/apikey/"
 
 
 @pytest.fixture
 def many_keys(transactional_db: None, store: Redis) -> Iterator[list[str]]:
-    """Ids. The usage comes by SQL: as many rows through the ORM would take minutes."""
-    now = timezone.now()
-    ApiKey.objects.bulk_create(
-        (
-            ApiKey(
-                pk=f"{number:012}",
-                name=f"key {number}",
-                owner=f"team {number % 100}",
-                digest=f"{number:064}",
-                created_at=now - timedelta(minutes=number),
-                last_used_at=now - timedelta(seconds=number) if number % 3 else None,
-                revoked_at=now if number % 10 == 0 else None,
-            )
-            for number in range(KEYS)
-        ),
-        batch_size=5_000,
-    )
-    today = now.date()
-    days = " UNION ALL ".join(["SELECT CAST(%s AS date) AS day"] * DAYS)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {KeyUsage._meta.db_table}"
-            " (key_id, day, admitted, refused, forbidden, errors)"
-            f" SELECT id, day, 1000, 10, 1, 0 FROM {ApiKey._meta.db_table}"
-            f" CROSS JOIN ({days}) AS days",
-            [today - timedelta(days=number) for number in range(DAYS)],
-        )
-        cursor.execute("ANALYZE")
-    ids = [f"{number:012}" for number in range(KEYS)]
-    _count_in_the_store(store, ids, int(now.timestamp()))
-    yield ids
-    with connection.cursor() as cursor:  # Faster than how pytest-django empties them.
-        cursor.execute(f"DELETE FROM {KeyUsage._meta.db_table}")
-
-
-def _count_in_the_store(store: Redis, ids: list[str], now: int) -> None:
-    patient = Redis(**store.connection_pool.connection_kwargs | {"socket_timeout": 10})
-    outcomes = ("admitted", "refused:ip", "refused:key", "unauthenticated", "forbidden", "error")
-    pipeline = patient.pipeline(transaction=False)
-    for minute in range(60):
-        mapping = dict.fromkeys(outcomes, 1_234 + minute)
-        pipeline.hset(OUTCOMES_BY_MINUTE.key(now // 60 - minute), mapping=mapping)
-    for hour in range(DAYS * 24):
-        mapping = dict.fromkeys(outcomes, 10_000_000 + hour)
-        pipeline.hset(OUTCOMES_BY_HOUR.key(now // 3600 - hour), mapping=mapping)
-    for hour in range(24):
-        period = now // 3600 - hour
-        for start in range(0, len(ids), 10_000):
-            part = ids[start : start + 10_000]
-            fields = {f"{key_id} admitted": 100 + hour for key_id in part}
-            pipeline.hset(KEYS_BY_HOUR.key(period), mapping=fields)
-            pipeline.execute()
-        pipeline.zadd(BUSIEST_BY_HOUR.key(period), dict.fromkeys(ids[:1000], 100))
-        clients = {f"198.51.{number // 250}.{number % 250}": number for number in range(1_000)}
-        pipeline.zadd(CLIENTS_BY_HOUR.key(period), clients)
-    pipeline.execute()
-    patient.close()
+    """Their ids."""
+    yield month_of_usage.load(KEYS, timezone.now())
+    month_of_usage.forget()
 
 
 def fastest(ask: Callable[[], Any]) -> float:
@@ -120,7 +57,7 @@ def test_list_search_and_traffic_are_quick_whatever_there_is(
         "filter by use": f"{LIST}?use=never",
         "a key": f"{LIST}{middle}/change/",
         "traffic": "/admin/",
-        "traffic, refreshed": "/admin/traffic/now/",
+        "traffic, refreshed": "/admin/traffic/",
     }
     took, queries = {}, {}
     for name, path in pages.items():

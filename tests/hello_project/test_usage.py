@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,15 +20,16 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
 from django.utils import timezone
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from apikeys.models import ApiKey
-from hello_project import reports
+from hello_project import children, reports
 from hello_project import usage as module
 from hello_project.models import KeyUsage, UsageBatch
 from hello_project.outcomes import Outcome, refused_by
 from hello_project.traffic import EVER, USAGE, Traffic
-from hello_project.usage import BATCH, LEASE, TAKEN, Usage, add_what_waits
-from tests.servers import shared_environment
+from hello_project.usage import LEASE, TAKEN, Usage, add_what_waits
+from tests.servers import shared_environment, wait_for
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 
@@ -73,7 +76,7 @@ def test_later_counts_are_added_to_what_is_there(note: Note, store: Redis) -> No
     for _ in range(3):
         note(KEY, Outcome.ADMITTED, 2)
         add_what_waits()
-        assert store.exists(USAGE.key(EVER), TAKEN, BATCH) == 0
+        assert store.exists(USAGE.key(EVER), TAKEN) == 0
     add_what_waits()
     assert rows() == {(KEY, date(2030, 1, 1)): (6, 0, 0, 0)}
 
@@ -87,56 +90,122 @@ def test_a_lost_store_takes_no_history_along(note: Note, store: Redis) -> None:
     assert rows() == {(KEY, date(2030, 1, 1)): (7, 0, 0, 0)}
 
 
-DYING = """
-import os, sys, django
+PROCESS = """
+import os, signal, sys, time
+import django
 django.setup()
+from django.db import DatabaseError
+from redis.exceptions import RedisError
 from hello_project import usage
+
+def go_on_until(done):
+    while not done():
+        try:
+            usage.add_what_waits()
+        except (RedisError, DatabaseError):
+            time.sleep(0.01)
+"""
+DYING = """
 step = sys.argv[1]
-wrapped = getattr(usage, "_add")
-def add_and_die(*arguments):
-    if step == "before the database": os._exit(9)
-    wrapped(*arguments)
-    if step == "after the first part": os._exit(9)
-usage._add = add_and_die
-usage.ROWS_A_TRANSACTION = 2
-if step == "before it is forgotten": usage.DONE = "return redis.call('NO SUCH COMMAND')"
-try:
-    usage.add_what_waits()
-except Exception:
-    os._exit(9)
+
+def die_before(name):
+    setattr(usage, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+def die_after(name):
+    wrapped = getattr(usage, name)
+    def call(*arguments):
+        wrapped(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(usage, name, call)
+
+usage.ROWS_A_STATEMENT = 2
+if step == "when the batch is taken":
+    die_before("_add")
+if step == "between two statements":
+    die_after("_upsert")
+if step == "before the commit":
+    usage.ROWS_A_STATEMENT = 1000
+    die_after("_upsert")
+if step == "after the commit":
+    die_after("_add")
+end = time.monotonic() + 5
+go_on_until(lambda: time.monotonic() > end)
+"""
+COUNTING = """
+from hello_project.traffic import Traffic
+counted = Traffic(3600)
+counted.ensure_flushes = lambda: None
+times = 0
+
+def has_counted():
+    global times
+    for number in range(7):
+        counted.note("admitted", f"abcdefghijk{number}", None)
+    counted.flush()
+    times += 1
+    return times == 50
+
+go_on_until(has_counted)
+while counted._unwritten():
+    counted.flush()
 """
 
 
+def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """In a process of its own, over the tests' database and store."""
+    return children.start(
+        [sys.executable, "-c", PROCESS + program, *arguments],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, **shared_environment()}
+        | {"DJANGO_SETTINGS_MODULE": "hello_project.settings"},
+    )
+
+
 @pytest.mark.parametrize(
-    "step", ["before the database", "after the first part", "before it is forgotten"]
+    "step",
+    [
+        "when the batch is taken",
+        "between two statements",
+        "before the commit",
+        "after the commit",
+    ],
 )
-def test_a_flusher_that_dies_on_the_way_loses_nothing_and_counts_nothing_twice(
-    note: Note, store: Redis, monkeypatch: pytest.MonkeyPatch, step: str
+def test_a_flusher_that_is_killed_loses_nothing_and_counts_nothing_twice(
+    note: Note, store: Redis, step: str
 ) -> None:
-    monkeypatch.setattr(module, "ROWS_A_TRANSACTION", 2)
     for number in range(5):
         note(f"abcdefghijk{number}", Outcome.ADMITTED, number + 1)
-    died = subprocess.run(
-        [sys.executable, "-c", DYING, step],
-        check=False,
-        cwd=settings.BASE_DIR,
-        env={
-            "PATH": "",
-            "SECRET_KEY": settings.SECRET_KEY,
-            "DJANGO_SETTINGS_MODULE": "hello_project.settings",
-            **shared_environment(),
-        },
-        timeout=60,
-    )
-    assert died.returncode == 9
+    assert start(DYING, step).wait(60) == -signal.SIGKILL
     assert store.exists(TAKEN) == 1
+    assert (KeyUsage.objects.count(), UsageBatch.objects.count()) == (
+        (5, 1) if step == "after the commit" else (0, 0)
+    )
     note("abcdefghijk0", Outcome.ADMITTED, 10)
+    assert [point.total for point in reports.key_by_day("abcdefghijk0", NOON)][-1] == 11
+    assert reports.totals_by_key(["abcdefghijk0"], 1, NOON)["abcdefghijk0"].total() == 11
     add_what_waits()  # What was taken.
+    assert [point.total for point in reports.key_by_day("abcdefghijk0", NOON)][-1] == 11
     add_what_waits()  # What came since.
     counted = {key_id: counts[0] for (key_id, _), counts in rows().items()}
     assert counted == {f"abcdefghijk{number}": number + 1 for number in range(5)} | {
         "abcdefghijk0": 11
     }
+
+
+def test_many_flushers_at_once_count_each_request_once(store: Redis) -> None:
+    """Four processes that count and flush without a lease, and one more that is always killed."""
+    counting = [start(COUNTING) for _ in range(4)]
+    killed = 0
+    while any(process.poll() is None for process in counting):
+        killed += start(DYING, "after the commit").wait(60) == -signal.SIGKILL
+    assert [process.returncode for process in counting] == [0] * 4
+    assert killed
+    add_what_waits()
+    add_what_waits()
+    counted: Counter[str] = Counter()
+    for (key_id, _), counts in rows().items():
+        counted[key_id] += counts[0]
+    assert counted == {f"abcdefghijk{number}": 200 for number in range(7)}
 
 
 def test_who_wakes_up_late_adds_nothing_again(note: Note, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +223,100 @@ def test_who_wakes_up_late_adds_nothing_again(note: Note, monkeypatch: pytest.Mo
     assert rows() == {(KEY, date(2030, 1, 1)): (3, 0, 0, 0)}
     add_what_waits()
     assert rows() == {(KEY, date(2030, 1, 1)): (7, 0, 0, 0)}
+
+
+def test_who_wakes_up_late_and_reads_another_batch_adds_nothing(
+    note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(KEY, Outcome.ADMITTED, 3)
+    real = module.read
+
+    def late(key: str) -> Any:
+        monkeypatch.setattr(module, "read", real)
+        add_what_waits()  # Another process, from beginning to end,
+        note(KEY, Outcome.ADMITTED, 4)
+        note(OTHER, Outcome.ADMITTED, 5)
+        with monkeypatch.context() as dying:
+            dying.setattr(module, "_add", lambda *_: sys.exit())
+            with pytest.raises(SystemExit):
+                add_what_waits()  # and a third, which gets as far as taking the next batch.
+        return real(key)
+
+    monkeypatch.setattr(module, "read", late)
+    add_what_waits()
+    assert rows() == {(KEY, date(2030, 1, 1)): (3, 0, 0, 0)}
+    add_what_waits()
+    assert rows() == {
+        (KEY, date(2030, 1, 1)): (7, 0, 0, 0),
+        (OTHER, date(2030, 1, 1)): (5, 0, 0, 0),
+    }
+
+
+def test_a_batch_without_its_name_does_not_stop_those_after_it(note: Note, store: Redis) -> None:
+    """Which a store that evicts can make of it."""
+    note(KEY, Outcome.ADMITTED, 3)
+    store.rename(USAGE.key(EVER), TAKEN)
+    add_what_waits()
+    note(KEY, Outcome.ADMITTED, 4)
+    add_what_waits()
+    assert rows() == {(KEY, date(2030, 1, 1)): (7, 0, 0, 0)}
+
+
+def test_reports_show_a_day_once_when_a_flush_comes_between_their_readings(
+    note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reports._exists
+
+    def after_a_flush(batch: bytes | None) -> Any:
+        monkeypatch.setattr(reports, "_exists", real)
+        add_what_waits()
+        return real(batch)
+
+    for expected in (4, 8):
+        note(KEY, Outcome.ADMITTED, 4)
+        monkeypatch.setattr(reports, "_exists", after_a_flush)
+        if expected == 4:
+            assert reports.key_by_day(KEY, NOON)[-1].total == expected
+        else:
+            assert reports.totals_by_key([KEY], 1, NOON)[KEY].total() == expected
+        assert reports._exists is real
+
+
+def test_without_the_store_reports_have_what_the_database_has(
+    note: Note, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    note(KEY, Outcome.ADMITTED, 4)
+    add_what_waits()
+    note(KEY, Outcome.ADMITTED)
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(reports, "_answers", gone)
+    assert reports.key_by_day(KEY, NOON)[-1].total == 4
+    assert reports.totals_by_key([KEY], 1, NOON)[KEY].total() == 4
+    assert "does not tell what is on its way" in caplog.text
+
+
+def test_a_running_server_flushes_by_itself(store: Redis) -> None:
+    key, plaintext = ApiKey.objects.issue(name="tests")
+    server = start(SERVING, plaintext)
+    try:
+        wait_for(lambda: [counts[0] for counts in rows().values()] == [1])
+    finally:
+        children.stop(server, 10)
+    assert [of for of, _ in rows()] == [key.pk]
+
+
+SERVING = """
+from django.test import Client
+from hello_project.traffic import traffic
+
+usage.usage.flush_seconds = traffic.flush_seconds = 0.05
+usage.LEASE_MS = 40
+Client(SERVER_NAME="localhost").get("/", headers={"X-API-Key": sys.argv[1]}, secure=True)
+time.sleep(60)
+"""
 
 
 def test_while_the_database_is_down_the_counts_wait(
@@ -197,8 +360,10 @@ def test_names_of_batches_are_forgotten_after_a_month(
     assert UsageBatch.objects.count() == 1
 
 
-def test_many_keys_are_added_in_parts(note: Note, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS_A_TRANSACTION", 100)
+def test_many_keys_are_added_by_statements_of_many(
+    note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS_A_STATEMENT", 100)
     counted = Traffic(3600, clock=NOON.timestamp)
     counted.ensure_flushes = lambda: None  # type: ignore[method-assign]
     for number in range(1001):
@@ -206,7 +371,7 @@ def test_many_keys_are_added_in_parts(note: Note, monkeypatch: pytest.MonkeyPatc
     counted.flush()
     add_what_waits()
     assert KeyUsage.objects.count() == 1001
-    assert UsageBatch.objects.count() == 11
+    assert UsageBatch.objects.count() == 1
     assert connection.in_atomic_block is False
 
 
