@@ -30,6 +30,15 @@ ENDS: Final = [
 ]
 
 
+class LabelledSplitDateTime(AdminSplitDateTime):
+    """With a name for each of its two fields, whoever has them read aloud."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(attrs)
+        for widget, name in zip(self.widgets, ("Date", "Time"), strict=True):
+            widget.attrs["aria-label"] = name
+
+
 class NetworkRuleForm(RuleForm):
     """The end is chosen first; a moment of one's own counts only where that is the choice."""
 
@@ -40,7 +49,7 @@ class NetworkRuleForm(RuleForm):
         label="Ends", choices=ENDS, initial=NEVER, widget=AdminRadioSelect({"class": "radiolist"})
     )
     ends_at = forms.SplitDateTimeField(
-        label="Moment", required=False, widget=AdminSplitDateTime, help_text="In UTC."
+        label="Moment", required=False, widget=LabelledSplitDateTime, help_text="In UTC."
     )
     lock_out = forms.BooleanField(
         label="Block my own address all the same", required=False, widget=forms.HiddenInput

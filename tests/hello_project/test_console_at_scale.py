@@ -72,14 +72,13 @@ def test_list_search_and_traffic_are_quick_whatever_there_is(
             print(f"\n  {name}: {took[name] * 1000:.0f} ms, {queries[name]} queries", end="")
     assert {name: count for name, count in queries.items() if count > 9} == {}
     assert {name: seconds for name, seconds in took.items() if seconds > ALLOWED_SECONDS} == {}
+    ApiKey.objects.exclude(pk=middle).delete()
     _few_keys_take_as_many_queries(client, pages, queries)
 
 
 def _few_keys_take_as_many_queries(
     client: Client, pages: dict[str, str], queries: dict[str, int]
 ) -> None:
-    middle = f"{KEYS // 2:012}"
-    ApiKey.objects.exclude(pk=middle).delete()
     for name in ("list", "search by key id", "a key", "traffic, refreshed"):
         with CaptureQueriesContext(connection) as captured:
             assert client.get(pages[name]).status_code == 200

@@ -1,0 +1,142 @@
+"""axe-core looks at every page of the console, the browser at what their policy forbids."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from apikeys.models import ApiKey
+from hello_project.outcomes import Outcome, refused_by
+from hello_project.traffic import traffic
+from tests.browser.conftest import Context, log_in
+from throttling.models import NetworkRule
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+KEYS = "/admin/apikeys/apikey/"
+RULES = "/admin/throttling/networkrule/"
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture
+def paths(transactional_db: None) -> list[str]:
+    """Of pages with something on them."""
+    now = timezone.now()
+    key, _ = ApiKey.objects.issue(name="Billing", owner="Finance", rate="100/1m")
+    key.rotate(timedelta(hours=1))
+    soon, _ = ApiKey.objects.issue(name="Soon", expires_at=now + timedelta(days=2))
+    revoked, _ = ApiKey.objects.issue(name="Revoked", environment="test")
+    revoked.revoke("leaked")
+    rule = NetworkRule.objects.create(network="198.51.100.0/24", action="rate", rate="100/1m")
+    NetworkRule.objects.create(network="2001:db8::/32", action="block", note="a flood")
+    for _ in range(20):
+        traffic.note(Outcome.ADMITTED, key.pk, None)
+        traffic.note(refused_by("ip"), None, "198.51.100.7")
+        traffic.note(refused_by("key"), key.pk, "203.0.113.9")
+    traffic.flush()
+    return [
+        "/admin/",
+        KEYS,
+        f"{KEYS}?q=nobody",
+        f"{KEYS}add/",
+        f"{KEYS}{key.pk}/change/",
+        f"{KEYS}{soon.pk}/change/",
+        f"{KEYS}{revoked.pk}/change/",
+        f"{KEYS}{key.pk}/history/",
+        f"{KEYS}{key.pk}/rotate/",
+        f"{KEYS}{key.pk}/end-overlap/",
+        f"{KEYS}revoke/?id={key.pk}",
+        RULES,
+        f"{RULES}add/?network=203.0.113.0/24&action=block",
+        f"{RULES}{rule.pk}/change/",
+        f"{RULES}{rule.pk}/delete/",
+        "/admin/password_change/",
+        "/admin/auth/user/",
+        "/admin/auth/group/",
+    ]
+
+
+def faults(page: Page, axe: str) -> list[str]:
+    page.evaluate(axe)
+    found: dict[str, Any] = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{page.url}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+    ]
+
+
+def errors_in_forms(page: Page) -> None:
+    page.goto(f"{KEYS}add/")
+    page.get_by_label("Name:").fill("x")
+    page.get_by_label("Own rate:").fill("often")
+    page.get_by_role("button", name="Issue key").click()
+    page.get_by_text("Please correct the error").wait_for()
+
+
+def shown_once(page: Page) -> None:
+    page.goto(f"{KEYS}add/")
+    page.get_by_label("Name:").fill("Shop")
+    page.get_by_role("button", name="Issue key").click()
+    page.get_by_text("it will not be shown again").wait_for()
+
+
+def warning(page: Page) -> None:
+    page.goto(f"{RULES}add/?network=203.0.113.0/24&action=block")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("This would block your own address").wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
+    context: Context, axe: str, paths: list[str], theme: str, width: int
+) -> None:
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
+    opened = context(bypass_csp=True, **options)  # For axe, which the policy would keep out.
+    page = opened.new_page()
+    page.goto("/admin/login/")
+    found = faults(page, axe)
+    log_in(page)
+    wide = []
+
+    def look() -> None:
+        found.extend(faults(page, axe))
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            wide.append(page.url)
+
+    for path in paths:
+        page.goto(path)
+        for summary in page.locator("summary").all():
+            summary.click()
+        look()
+    for state in (errors_in_forms, shown_once, warning):
+        state(page)
+        look()
+    assert found == []
+    assert wide == []
+
+
+def test_no_page_needs_what_its_policy_forbids(page: Page, paths: list[str]) -> None:
+    said: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.add_init_script(
+        "document.addEventListener('securitypolicyviolation',"
+        " (event) => console.error(event.violatedDirective, event.blockedURI))"
+    )
+    for path in paths:
+        answer = page.goto(path)
+        assert answer is not None
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for state in (errors_in_forms, shown_once, warning):
+        state(page)
+    assert [each for each in said if each.startswith(("error", "warning"))] == []
+    origin = page.evaluate("location.origin")
+    assert {url for url in requested if not url.startswith((origin, "data:"))} == set()

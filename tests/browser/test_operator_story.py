@@ -1,0 +1,217 @@
+"""What an operator does, from the first login to the last, in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from apikeys import keys
+from apikeys.models import ApiKey
+from tests import servers
+from tests.browser.conftest import OPERATOR_ADDRESS
+from tests.servers import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CLIENT = "198.51.100.7"
+
+
+class Curl:
+    """A client at another address for each request, unless told which."""
+
+    def __init__(self, site: Server) -> None:
+        self._program = servers.need("curl", "curl")
+        self._site = site
+        self._requests = 0
+
+    def __call__(self, key: str, address: str = "") -> tuple[int, str]:
+        """Status and body."""
+        self._requests += 1
+        ended = subprocess.run(
+            [
+                self._program,
+                *("--silent", "--write-out", "\n%{http_code}"),
+                *("--header", f"Authorization: Bearer {key}"),
+                *("--header", f"X-Forwarded-For: {address or f'192.0.2.{self._requests}'}"),
+                f"{self._site.url}/",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        body, _, status = ended.stdout.rpartition("\n")
+        return int(status), body
+
+
+@pytest.fixture
+def curl(site: Server) -> Curl:
+    return Curl(site)
+
+
+def copied(page: Page, what: str) -> str:
+    page.get_by_role("button", name=f"Copy {what}", exact=True).click()
+    page.get_by_text("Copied").first.wait_for()
+    return str(page.evaluate("navigator.clipboard.readText()"))
+
+
+def issue(page: Page, name: str, **fields: str) -> str:
+    """By the form; the key as the button copies it."""
+    page.goto("/admin/apikeys/apikey/")
+    page.get_by_role("link", name=re.compile("Issue")).first.click()
+    page.get_by_label("Name:").fill(name)
+    for label, text in fields.items():
+        page.get_by_label(f"{label}:").fill(text)
+    page.get_by_role("button", name="Issue key").click()
+    page.get_by_text("it will not be shown again").wait_for()
+    return copied(page, "key")
+
+
+def test_a_key_from_issuing_to_revoking(page: Page, curl: Curl) -> None:
+    key = issue(page, "Billing", Owner="Finance")
+    assert re.fullmatch(keys.PATTERN, key)
+    header, line = copied(page, "header"), copied(page, "curl line")
+    assert header == f"Authorization: Bearer {key}"
+    assert line.startswith(f'curl -i -H "{header}" http')
+    page.reload()
+    assert key not in page.content()
+
+    assert curl(key) == (200, '{"message":"Hello, World!"}')
+    assert [curl(key, CLIENT)[0] for _ in range(4)] == [200, 200, 200, 429]
+
+    # The page is not loaded again: it refreshes itself.
+    page.goto("/admin/")
+    curl(key)
+    billing = page.get_by_role("row", name=re.compile("Billing"))
+    billing.get_by_text("5", exact=True).wait_for()
+    page.get_by_role("row", name=re.compile(re.escape(CLIENT))).wait_for()
+
+    page.goto("/admin/apikeys/apikey/")
+    row = page.get_by_role("row", name=re.compile("Billing"))
+    assert "Active" in row.inner_text()
+    assert "Finance" in row.inner_text()
+    row.get_by_role("img", name=re.compile("5")).wait_for()
+
+    row.get_by_role("link", name="Billing").click()
+    page.get_by_role("link", name="Rotate").click()
+    page.get_by_label("A time of your own").check()
+    page.get_by_label("Own time:").fill("1h")
+    page.get_by_role("button", name="Rotate").click()
+    page.get_by_text("it will not be shown again").wait_for()
+    new = copied(page, "key")
+    assert new != key
+    assert (curl(key)[0], curl(new)[0]) == (200, 200)
+    # The hour passes.
+    ApiKey.objects.update(previous_until=timezone.now() - timedelta(seconds=1))
+    assert (curl(key)[0], curl(new)[0]) == (401, 200)
+
+    page.get_by_role("link", name="Open this key").click()
+    history = page.get_by_role("region", name="History")
+    assert "Rotated" in history.inner_text()
+    page.get_by_role("link", name="Revoke").click()
+    page.get_by_label("Reason:").fill("The contract has ended")
+    page.get_by_role("button", name=re.compile("Revoke")).click()
+    page.get_by_text("refused from the next request on").wait_for()
+    assert (curl(key)[0], curl(new)[0]) == (401, 401)
+    page.get_by_role("link", name="Billing").first.click()
+    assert "The contract has ended" in page.get_by_role("main").inner_text()
+    assert page.get_by_role("button", name="Save").count() == 0
+
+
+def test_a_network_is_blocked_and_unblocked(page: Page, curl: Curl) -> None:
+    key = issue(page, "Shop")
+    assert [curl(key, CLIENT)[0] for _ in range(4)] == [200, 200, 200, 429]
+    page.goto("/admin/")
+    client = page.get_by_role("row", name=re.compile(re.escape(CLIENT)))
+    client.get_by_role("link", name=re.compile("Block")).click()
+    assert page.get_by_label("Network:").input_value() in (CLIENT, f"{CLIENT}/32")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("was added successfully").wait_for()
+    # By every process: eight requests reach both.
+    servers.wait_for(lambda: {curl(key, CLIENT)[0] for _ in range(8)} == {403}, seconds=2)
+    status, body = curl(key, CLIENT)
+    assert (status, json.loads(body)["status"]) == (403, 403)
+    assert curl(key)[0] == 200
+
+    page.goto("/admin/throttling/networkrule/")
+    page.get_by_role("link", name=f"{CLIENT}/32").click()
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    page.get_by_text("was deleted successfully").wait_for()
+    servers.wait_for(lambda: 403 not in {curl(key, CLIENT)[0] for _ in range(8)}, seconds=2)
+
+
+def test_who_would_lock_themselves_out_is_warned(page: Page) -> None:
+    page.goto("/admin/throttling/networkrule/add/?network=203.0.113.0/24&action=block")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("This would block your own address").wait_for()
+    page.get_by_label("Block my own address all the same").check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
+    assert OPERATOR_ADDRESS not in page.content()
+    call_command("network_rule", "remove", "203.0.113.0/24")
+    servers.wait_for(lambda: page.goto("/admin/").status == 200, seconds=2)  # type: ignore[union-attr]
+
+
+def test_it_all_goes_by_keyboard_alone(page: Page) -> None:
+    """Tab and Enter, from the Traffic page to a revoked key."""
+
+    def press_until(name: str, key: str = "Tab") -> None:
+        """Tab until the focus is on what is called this, and see that it shows."""
+        page.wait_for_load_state()
+        for _ in range(150):
+            page.keyboard.press(key)
+            focused = page.evaluate(
+                "() => { const e = document.activeElement;"
+                " return [e.textContent || e.value || '', e.labels?.[0]?.textContent || '',"
+                " e.getAttribute('aria-label') || ''].map((text) => text.trim()) }"
+            )
+            if any(text == name for text in focused):
+                style = page.evaluate(
+                    "() => { const s = getComputedStyle(document.activeElement);"
+                    " return s.outlineStyle !== 'none' || s.boxShadow !== 'none'"
+                    " || s.textDecorationLine !== 'none' || s.borderColor !== '' }"
+                )
+                assert style, name
+                return
+        pytest.fail(f"No way leads to {name!r} by keyboard.")
+
+    page.goto("/admin/apikeys/apikey/add/")
+    press_until("Name:")
+    page.keyboard.type("By keyboard")
+    press_until("Issue key")
+    page.keyboard.press("Enter")
+    page.get_by_text("it will not be shown again").wait_for()
+    press_until("Copy key")
+    page.keyboard.press("Space")
+    page.get_by_text("Copied").first.wait_for()
+    press_until("Open this key", "Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("region", name="History").wait_for()
+    press_until("Rotate")
+    page.keyboard.press("Enter")
+    page.get_by_text("Both secrets", exact=False).or_(
+        page.get_by_text("both secrets", exact=False)
+    ).first.wait_for()
+    press_until("Rotate")
+    page.keyboard.press("Enter")
+    page.get_by_text("it will not be shown again").wait_for()
+    press_until("Open this key", "Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("region", name="History").wait_for()
+    press_until("Revoke")
+    page.keyboard.press("Enter")
+    page.get_by_label("Reason:").wait_for()
+    press_until("Reason:")
+    page.keyboard.type("done")
+    page.keyboard.press("Enter")
+    page.get_by_text("refused from the next request on").wait_for()
+    key = ApiKey.objects.get()
+    assert key.revoked_reason == "done"
