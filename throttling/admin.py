@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
@@ -126,7 +126,12 @@ class NetworkRuleAdmin(NetworkRuleModelAdmin):
             return "?"
         if matched.last_at is None:
             return "0"
-        last = _moment("{} ago", timesince(matched.last_at, depth=1), matched.last_at)
+        is_new = timezone.now() - matched.last_at < timedelta(minutes=1)
+        last = (
+            _moment("{}", "just now", matched.last_at)
+            if is_new
+            else _moment("{} ago", timesince(matched.last_at, depth=1), matched.last_at)
+        )
         return format_html("{}<br>{}", f"{matched.count:,}", last)
 
     # The form

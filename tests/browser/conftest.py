@@ -79,7 +79,7 @@ def axe() -> str:
 def operator(transactional_db: None) -> User:
     user = User.objects.create_superuser("ann")
     # The server does not know the hasher that makes the tests quick.
-    user.password = make_password(PASSWORD, hasher=PBKDF2PasswordHasher())  # type: ignore[arg-type]
+    user.password = make_password(PASSWORD, hasher=PBKDF2PasswordHasher())
     user.save()
     return user
 

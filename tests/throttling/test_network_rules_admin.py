@@ -87,7 +87,7 @@ def test_the_list_shows_what_each_rule_does_and_how_often_it_matched(
         assert text in shown
     assert re.search(r"in 3\shours</time>", shown)
     assert re.search(r"ended 2\sdays ago</time>", shown)
-    assert re.search(r"0\sminutes ago</time>", shown)
+    assert "just now</time>" in shown
 
 
 def test_without_the_store_the_list_says_that_matches_are_not_known(
