@@ -11,7 +11,7 @@ from django.urls import URLPattern, path, reverse
 from apikeys.admin_pages import KeyPages, user_of
 from apikeys.forms import RotateForm
 from apikeys.generation import GenerationNotRaised
-from apikeys.models import ApiKey
+from apikeys.models import ROTATION_NOT_TOLD, ApiKey
 from apikeys.records import mark_of
 
 
@@ -48,8 +48,8 @@ class Rotating(KeyPages):
                 if form.is_for(key) and key.is_usable:
                     plaintext = key.rotate(form.cleaned_data["duration"], by=user_of(request))
                     self.log_change(request, key, "Rotated.")
-        except GenerationNotRaised as error:  # The new key is saved, and is in no other answer.
-            messages.error(request, str(error))
+        except GenerationNotRaised:  # The new key is saved, and is in no other answer.
+            messages.error(request, ROTATION_NOT_TOLD)
         if not plaintext:
             return self._shown_already(request, key)
         return self.page_with_key(request, key, plaintext, "API key rotated", is_rotated=True)

@@ -34,6 +34,13 @@ SET_FORWARD: Final = frozenset(
 SOON: Final = timedelta(days=14)
 """A key that expires within this expires soon."""
 IDS_A_STATEMENT: Final = 1_000
+ROTATION_NOT_TOLD: Final = (
+    "The new key is saved, but the store could not be told: processes that still reach it may go by"
+    " their copy, refuse the new key and take the old one, until a change to any key finds the"
+    " store: to revoke one that is revoked already will do. Do not rotate again for that, since it"
+    " would end the old secret."
+)
+"""What to tell whoever has rotated a key when GenerationNotRaised came of it."""
 
 __all__ = ["ApiKey", "KeyEvent"]
 

@@ -17,10 +17,9 @@ from django.utils import timezone
 from redis import Redis
 
 from apikeys import generation, keys
-from apikeys.models import ApiKey
+from apikeys.models import ROTATION_NOT_TOLD, ApiKey
 from tests.apikeys.admin_pages import (
     LIST,
-    STORE_NOT_TOLD,
     end_overlap_page_of,
     events_shown,
     history_page_of,
@@ -240,7 +239,7 @@ def test_the_new_key_is_shown_even_when_the_store_did_not_hear_of_it(
         patch.setattr(generation, "_connection", out_of_reach)
         answer = rotate(operator, key, overlap="0")
     (new,) = plaintexts(answer)
-    assert STORE_NOT_TOLD in text_of(answer)
+    assert ROTATION_NOT_TOLD in text_of(answer)
     generation.raise_number()
     assert (status(ask, old), status(ask, new)) == (401, 200)
 

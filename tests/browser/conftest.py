@@ -87,7 +87,8 @@ def operator(transactional_db: None) -> User:
 @pytest.fixture
 def site(operator: User, tmp_path: Path) -> Iterator[Server]:
     """Behind a proxy, so that tests choose where a request comes from."""
-    with servers.gunicorn(tmp_path, workers=2, TRUSTED_PROXIES="127.0.0.1") as running:
+    settings = {"TRUSTED_PROXIES": "127.0.0.1", "SECOND_FACTOR": "optional"}
+    with servers.gunicorn(tmp_path, workers=2, **settings) as running:
         yield running
 
 

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_redis import get_redis_connection
 
 from apikeys.models import ApiKey
@@ -27,7 +28,8 @@ from hello_project.traffic import (
     OUTCOMES_BY_HOUR,
     OUTCOMES_BY_MINUTE,
 )
-from tests.browser.conftest import Context, log_in
+from tests import servers
+from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in
 from throttling.models import NetworkRule
 
 if TYPE_CHECKING:
@@ -159,9 +161,12 @@ def pages_of(some_keys: list[ApiKey]) -> dict[str, str]:
         "key": f"{KEYS}{some_keys[1].pk}/change/",
         "history": f"{KEYS}{some_keys[0].pk}/history/",
         "rotate": f"{KEYS}{some_keys[1].pk}/rotate/",
+        "end-overlap": f"{KEYS}{some_keys[0].pk}/end-overlap/",
         "revoke": f"{KEYS}revoke/?id={some_keys[1].pk}",
         "rules": RULES,
         "rule": f"{RULES}{rule.pk}/change/",
+        "rule-delete": f"{RULES}{rule.pk}/delete/",
+        "second-factor": "/admin/second-factor/",
     }
 
 
@@ -176,6 +181,18 @@ def warning(page: Page) -> None:
     page.goto(f"{RULES}add/?network=203.0.113.48/28&action=block")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("This would block your own address").wait_for()
+
+
+def code(page: Page) -> None:
+    """What the login asks for next. Nothing else is shown any more."""
+    TOTPDevice.objects.create(user=User.objects.get(), name="phone")
+    page.goto("/admin/")
+    page.get_by_label("Code").wait_for()
+
+
+def blocked(page: Page) -> None:
+    NetworkRule.objects.create(network=OPERATOR_ADDRESS, action="block")
+    servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
 
 
 def take(page: Page, name: str) -> None:
@@ -203,7 +220,8 @@ def test_take_them(
     for name, path in pages_of(some_keys).items():
         page.goto(path)
         take(page, f"{name}-{width}-{theme}")
-    for state, name in ((shown_once, "shown-once"), (warning, "warning")):
+    states = {"shown-once": shown_once, "warning": warning, "code": code, "blocked": blocked}
+    for name, state in states.items():
         state(page)
         take(page, f"{name}-{width}-{theme}")
 

@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apikeys.models import ApiKey
 from hello_project.outcomes import Outcome, refused_by
@@ -55,6 +57,7 @@ def paths(transactional_db: None) -> list[str]:
         f"{RULES}{rule.pk}/change/",
         f"{RULES}{rule.pk}/delete/",
         "/admin/password_change/",
+        "/admin/second-factor/",
         "/admin/auth/user/",
         "/admin/auth/group/",
     ]
@@ -91,6 +94,13 @@ def warning(page: Page) -> None:
     page.get_by_text("This would block your own address").wait_for()
 
 
+def second_factor(page: Page) -> None:
+    """The page that asks for a code. Nothing else is shown any more."""
+    TOTPDevice.objects.create(user=User.objects.get(), name="phone")
+    page.goto("/admin/")
+    page.get_by_label("Code").wait_for()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
@@ -114,7 +124,7 @@ def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
         for summary in page.locator("summary").all():
             summary.click()
         look()
-    for state in (errors_in_forms, shown_once, warning):
+    for state in (errors_in_forms, shown_once, warning, second_factor):
         state(page)
         look()
     assert found == []

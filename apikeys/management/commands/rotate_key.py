@@ -12,15 +12,9 @@ from django.db import transaction
 from apikeys.durations import parse_duration
 from apikeys.generation import GenerationNotRaised
 from apikeys.management.key_command import KeyCommand, key_id_in
-from apikeys.models import ApiKey, KeyNotUsable
+from apikeys.models import ROTATION_NOT_TOLD, ApiKey, KeyNotUsable
 
 NOW: Final = ("now", "0")
-NOT_TOLD: Final = (
-    "The new key is saved, but the store could not be told: processes that still reach it may go by"
-    " their copy, refuse the new key and take the old one, until a change to any key finds the"
-    " store: to revoke one that is revoked already will do. Do not rotate again for that, since it"
-    " would end the old secret."
-)
 
 
 class Command(KeyCommand):
@@ -50,7 +44,7 @@ class Command(KeyCommand):
         self.stderr.write("This is the only time that the new key is shown:")
         self.stdout.write(plaintext)
         if not is_told:
-            raise CommandError(NOT_TOLD)
+            raise CommandError(ROTATION_NOT_TOLD)
 
 
 def _rotate(key: ApiKey, overlap: timedelta) -> tuple[str, bool]:

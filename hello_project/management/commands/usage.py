@@ -15,6 +15,8 @@ from hello_project import reports
 from hello_project.usage import COLUMNS
 
 LONGEST_DAYS: Final = 3660
+TOLD_FROM: Final = 5_000
+"""Keys: as many take a second or so."""
 
 
 class Command(KeyCommand):
@@ -29,6 +31,8 @@ class Command(KeyCommand):
         if not 1 <= days <= LONGEST_DAYS:
             raise CommandError(f"--days is from 1 to {LONGEST_DAYS}, not {days}.")
         names = _names(key)
+        if len(names) > TOLD_FROM:
+            self.stderr.write(f"Adding up the requests of {len(names):,} keys…")
         totals = reports.totals_by_key(list(names), days, timezone.now())
         rows = [
             {"id": key_id, "name": names[key_id]} | {name: counts[name] for name in COLUMNS}
