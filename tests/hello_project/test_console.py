@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +24,6 @@ from apikeys.models import ApiKey
 from hello_project import reports, store_state
 from hello_project.models import KeyUsage
 from hello_project.traffic import traffic
-from tests import servers
-from tests.hello_project.webdriver import Browser, browser
 from throttling.models import NetworkRule
 
 FIRST, PARTS = "/admin/", "/admin/traffic/"
@@ -379,50 +375,3 @@ def test_a_browser_finds_the_sites_icon() -> None:
     icon = Client().get(answer["Location"])
     assert icon["Content-Type"] == "image/svg+xml"
     icon.close()
-
-
-# In a browser
-
-
-@pytest.fixture
-def console(transactional_db: None, tmp_path: Path) -> Iterator[tuple[Browser, str]]:
-    """The first page in a browser, logged in as an owner, and the site's address."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("owner"))
-    with servers.gunicorn(tmp_path, workers=1) as site, browser() as window:
-        window.visit(f"{site.url}/admin/login/")
-        cookie = client.cookies["sessionid"].value
-        window.devtools("Network.setCookie", name="sessionid", value=cookie, url=site.url)
-        window.visit(site.url + FIRST)
-        yield window, site.url
-
-
-def test_the_page_goes_on_by_itself_and_keeps_what_a_person_did(
-    console: tuple[Browser, str],
-) -> None:
-    window, _ = console
-    total = "return document.querySelector('#part-minutes .chart-some strong')?.textContent"
-    window.click("//summary[@id='minutes-summary']")
-    assert window.run("return document.activeElement.id") == "minutes-summary"
-    for number in ("1", "2"):
-        count("admitted")
-        servers.wait_for(lambda number=number: window.run(total) == number)  # type: ignore[misc]
-        assert window.run("return document.querySelector('#minutes-details').open")
-        assert window.run("return document.activeElement.id") == "minutes-summary"
-
-
-def test_the_page_pauses_and_says_when_the_session_is_over(console: tuple[Browser, str]) -> None:
-    window, _ = console
-    window.click("//button[@id='pause']")
-    assert window.text("//button[@id='pause']") == "Resume"
-    window.requested()
-    deadline = time.monotonic() + 6
-    servers.wait_for(lambda: time.monotonic() > deadline)
-    assert not [url for url in window.requested() if url.endswith(PARTS)]
-    window.devtools("Network.clearBrowserCookies")
-    window.click("//button[@id='pause']")
-    said = "//p[@id='said'][a]"
-    assert window.text(said) == (
-        "You are logged out, so this page is no longer updated. Log in again"
-    )
-    assert not window.console()
