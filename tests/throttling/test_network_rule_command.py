@@ -13,6 +13,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from throttling import changes, matches, network_rules
 from throttling.management.commands import network_rule as command
@@ -174,7 +176,7 @@ def test_ten_thousand_lines_are_one_announcement_and_counted_as_they_go(
 
 
 def test_a_store_that_cannot_be_told_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    nobody: Any = Redis(unix_socket_path="/nonexistent/store.sock")
+    nobody: Any = Redis(unix_socket_path="/nonexistent/store.sock", retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(network_rules, "store", lambda: nobody)
     with pytest.raises(CommandError, match="The change is saved, but the store could not be told"):
         run("add", "203.0.113.0/24", "--block")

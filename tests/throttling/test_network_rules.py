@@ -15,7 +15,9 @@ from django.conf import settings
 from django.db import OperationalError
 from django.utils import timezone
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.retry import Retry
 from rest_framework.test import APIRequestFactory
 
 from tests.servers import shared_environment, wait_for
@@ -321,7 +323,7 @@ def test_each_request_counts_one_match_of_the_rule_that_decided(store: Redis) ->
 def test_matches_the_store_did_not_take_are_kept(store: Redis) -> None:
     gathered = matches.GatheredMatches()
     gathered.note(7)
-    nobody = Redis(unix_socket_path="/nonexistent/store.sock")
+    nobody = Redis(unix_socket_path="/nonexistent/store.sock", retry=Retry(NoBackoff(), 0))
     with pytest.raises(StoreConnectionError):
         gathered.write(nobody)
     gathered.note(7)
