@@ -131,7 +131,9 @@ def a_month_of_traffic(some_keys: list[ApiKey]) -> None:
             count = at_that_hour(now - timedelta(hours=hour), most)
             of_key = {f"{key.pk} admitted": count, f"{key.pk} refused:key": count // 30}
             pipeline.hset(KEYS_BY_HOUR.key(seconds // 3600 - hour), mapping=of_key)
-            pipeline.zadd(BUSIEST_BY_HOUR.key(seconds // 3600 - hour), {key.pk: count})
+            pipeline.zadd(
+                BUSIEST_BY_HOUR.key(seconds // 3600 - hour), {key.pk: sum(of_key.values())}
+            )
         for part in range(12):
             count = at_that_hour(now - timedelta(minutes=5 * part), most // 12)
             of_key = {f"{key.pk} admitted": count, f"{key.pk} refused:key": count // 25}

@@ -13,7 +13,8 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from apikeys.models import ApiKey
 from hello_project.outcomes import Outcome, refused_by
 from hello_project.traffic import traffic
-from tests.browser.conftest import Context, log_in
+from tests import servers
+from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in
 from throttling.models import NetworkRule
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def paths(transactional_db: None) -> list[str]:
         f"{RULES}add/?network=203.0.113.0/24&action=block",
         f"{RULES}{rule.pk}/change/",
         f"{RULES}{rule.pk}/delete/",
+        f"{RULES}{rule.pk}/history/",
         "/admin/password_change/",
+        "/admin/password_change/done/",
         "/admin/second-factor/",
         "/admin/auth/user/",
         "/admin/auth/group/",
@@ -88,6 +91,12 @@ def shown_once(page: Page) -> None:
     page.get_by_text("it will not be shown again").wait_for()
 
 
+def shown_once_again(page: Page) -> None:
+    page.goto(f"{KEYS}{ApiKey.objects.get(name='Billing').pk}/rotate/")
+    page.get_by_role("button", name="Rotate").click()
+    page.get_by_text("it will not be shown again").wait_for()
+
+
 def warning(page: Page) -> None:
     page.goto(f"{RULES}add/?network=203.0.113.0/24&action=block")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -99,6 +108,11 @@ def second_factor(page: Page) -> None:
     TOTPDevice.objects.create(user=User.objects.get(), name="phone")
     page.goto("/admin/")
     page.get_by_label("Code").wait_for()
+
+
+def blocked(page: Page) -> None:
+    NetworkRule.objects.create(network=OPERATOR_ADDRESS, action="block")
+    servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -124,7 +138,7 @@ def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
         for summary in page.locator("summary").all():
             summary.click()
         look()
-    for state in (errors_in_forms, shown_once, warning, second_factor):
+    for state in (errors_in_forms, shown_once, shown_once_again, warning, second_factor, blocked):
         state(page)
         look()
     assert found == []
@@ -145,7 +159,7 @@ def test_no_page_needs_what_its_policy_forbids(page: Page, paths: list[str]) -> 
         answer = page.goto(path)
         assert answer is not None
         assert "default-src 'none'" in answer.headers["content-security-policy"]
-    for state in (errors_in_forms, shown_once, warning):
+    for state in (errors_in_forms, shown_once, shown_once_again, warning, second_factor):
         state(page)
     assert [each for each in said if each.startswith(("error", "warning"))] == []
     origin = page.evaluate("location.origin")

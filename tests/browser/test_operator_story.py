@@ -17,6 +17,7 @@ from apikeys.models import ApiKey
 from tests import servers
 from tests.browser.conftest import OPERATOR_ADDRESS
 from tests.servers import Server
+from throttling.models import NetworkRule
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -99,6 +100,12 @@ def test_a_key_from_issuing_to_revoking(page: Page, curl: Curl) -> None:
     assert "Finance" in row.inner_text()
     row.get_by_role("img", name=re.compile("5")).wait_for()
 
+    def was_just_used() -> bool:  # As each process writes every ten seconds.
+        page.reload()
+        return "just now" in row.inner_text()
+
+    servers.wait_for(was_just_used, seconds=15)
+
     row.get_by_role("link", name="Billing").click()
     page.get_by_role("link", name="Rotate").click()
     page.get_by_label("A time of your own").check()
@@ -160,58 +167,111 @@ def test_who_would_lock_themselves_out_is_warned(page: Page) -> None:
     servers.wait_for(lambda: page.goto("/admin/").status == 200, seconds=2)  # type: ignore[union-attr]
 
 
+NAMES_OF_FOCUSED = """() => {
+  const focused = document.activeElement
+  return [
+    focused.textContent || focused.value || "",
+    focused.labels?.[0]?.textContent || "",
+    focused.getAttribute("aria-label") || "",
+  ].map((text) => text.trim().split("\\n")[0].trim())
+}"""
+FOCUS_SHOWS = """() => {
+  const focused = document.activeElement
+  const look = () => {
+    const { outlineStyle, boxShadow, textDecorationLine, borderColor, backgroundColor } =
+      getComputedStyle(focused)
+    return [outlineStyle, boxShadow, textDecorationLine, borderColor, backgroundColor].join()
+  }
+  const withFocus = look()
+  focused.blur()
+  const without = look()
+  focused.focus()
+  return withFocus !== without
+}"""
+
+
+def press_until(page: Page, name: str, key: str = "Tab") -> None:
+    """Until the focus is on what is called this, and shows that it is."""
+    page.wait_for_load_state()
+    for _ in range(150):
+        page.keyboard.press(key)
+        if name in page.evaluate(NAMES_OF_FOCUSED):
+            assert page.evaluate(FOCUS_SHOWS), f"Nothing shows that {name!r} has the focus."
+            return
+    pytest.fail(f"No way leads to {name!r} by keyboard.")
+
+
 def test_it_all_goes_by_keyboard_alone(page: Page) -> None:
-    """Tab and Enter, from the Traffic page to a revoked key."""
-
-    def press_until(name: str, key: str = "Tab") -> None:
-        """Tab until the focus is on what is called this, and see that it shows."""
-        page.wait_for_load_state()
-        for _ in range(150):
-            page.keyboard.press(key)
-            focused = page.evaluate(
-                "() => { const e = document.activeElement;"
-                " return [e.textContent || e.value || '', e.labels?.[0]?.textContent || '',"
-                " e.getAttribute('aria-label') || ''].map((text) => text.trim()) }"
-            )
-            if any(text == name for text in focused):
-                style = page.evaluate(
-                    "() => { const s = getComputedStyle(document.activeElement);"
-                    " return s.outlineStyle !== 'none' || s.boxShadow !== 'none'"
-                    " || s.textDecorationLine !== 'none' || s.borderColor !== '' }"
-                )
-                assert style, name
-                return
-        pytest.fail(f"No way leads to {name!r} by keyboard.")
-
+    """Tab and Enter, from the form to a revoked key."""
     page.goto("/admin/apikeys/apikey/add/")
-    press_until("Name:")
+    press_until(page, "Name:")
     page.keyboard.type("By keyboard")
-    press_until("Issue key")
+    press_until(page, "Issue key")
     page.keyboard.press("Enter")
     page.get_by_text("it will not be shown again").wait_for()
-    press_until("Copy key")
+    press_until(page, "Copy key")
     page.keyboard.press("Space")
     page.get_by_text("Copied").first.wait_for()
-    press_until("Open this key", "Shift+Tab")
+    press_until(page, "Open this key", "Shift+Tab")
     page.keyboard.press("Enter")
     page.get_by_role("region", name="History").wait_for()
-    press_until("Rotate")
+    press_until(page, "Rotate")
     page.keyboard.press("Enter")
     page.get_by_text("Both secrets", exact=False).or_(
         page.get_by_text("both secrets", exact=False)
     ).first.wait_for()
-    press_until("Rotate")
+    press_until(page, "Rotate")
     page.keyboard.press("Enter")
     page.get_by_text("it will not be shown again").wait_for()
-    press_until("Open this key", "Shift+Tab")
+    press_until(page, "Open this key", "Shift+Tab")
     page.keyboard.press("Enter")
     page.get_by_role("region", name="History").wait_for()
-    press_until("Revoke")
+    press_until(page, "Revoke")
     page.keyboard.press("Enter")
     page.get_by_label("Reason:").wait_for()
-    press_until("Reason:")
+    press_until(page, "Reason:")
     page.keyboard.type("done")
     page.keyboard.press("Enter")
     page.get_by_text("refused from the next request on").wait_for()
     key = ApiKey.objects.get()
     assert key.revoked_reason == "done"
+
+
+def test_many_keys_are_revoked_by_keyboard_alone(page: Page) -> None:
+    issued = [ApiKey.objects.issue(name=name)[0] for name in ("Billing", "Shop")]
+    page.goto("/admin/apikeys/apikey/")
+    for key in reversed(issued):
+        press_until(page, f"Select this object for an action - {key}")
+        page.keyboard.press("Space")
+    press_until(page, "Action:", "Shift+Tab")
+    page.keyboard.type("Revoke")
+    press_until(page, "Go")
+    page.keyboard.press("Enter")
+    page.get_by_label("Reason:").wait_for()
+    press_until(page, "Reason:")
+    page.keyboard.type("done")
+    page.keyboard.press("Enter")
+    page.get_by_text("refused from the next request on").wait_for()
+    assert {key.revoked_reason for key in ApiKey.objects.all()} == {"done"}
+
+
+def test_a_network_rule_comes_and_goes_by_keyboard_alone(page: Page) -> None:
+    page.goto("/admin/throttling/networkrule/add/")
+    press_until(page, "Network:")
+    page.keyboard.type("198.51.100.0/24")
+    press_until(page, "block")
+    page.keyboard.press("Space")
+    press_until(page, "Save")
+    page.keyboard.press("Enter")
+    page.get_by_text("was added successfully").wait_for()
+    assert NetworkRule.objects.get().action == "block"
+    press_until(page, "198.51.100.0/24")
+    page.keyboard.press("Enter")
+    page.get_by_label("Network:").wait_for()
+    press_until(page, "Delete")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete it").wait_for()
+    press_until(page, "Delete it")
+    page.keyboard.press("Enter")
+    page.get_by_text("was deleted successfully").wait_for()
+    assert not NetworkRule.objects.exists()

@@ -50,8 +50,10 @@ def forget() -> None:
     """Before the next test empties the store, which has 50 ms for that."""
     with Redis.from_url(settings.REDIS_URL, socket_timeout=30) as patient:
         patient.flushdb(asynchronous=True)
-    with connection.cursor() as cursor:  # Faster than how pytest-django empties it.
-        cursor.execute(f"DELETE FROM {KeyUsage._meta.db_table}")
+    # Faster than how pytest-django empties it, and no rows for PostgreSQL to clean up afterwards.
+    statement = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{statement} {KeyUsage._meta.db_table}")
 
 
 def load_database(count: int, now: datetime) -> None:
