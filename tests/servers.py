@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -68,6 +69,18 @@ def _pings(client: Redis) -> bool:
         return bool(client.ping())
     except RedisError:
         return False
+
+
+def kept_by(store: Redis) -> list[str]:
+    """Every name and value. By type, as DUMP compresses what it gives."""
+    read: dict[Any, Callable[[Any], Any]] = {
+        b"string": store.get,
+        b"hash": store.hgetall,
+        b"set": store.smembers,
+        b"list": lambda name: store.lrange(name, 0, -1),
+        b"zset": lambda name: store.zrange(name, 0, -1, withscores=True),
+    }
+    return [repr((name, read[store.type(name)](name))) for name in store.scan_iter()]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:

@@ -98,7 +98,7 @@ def test_a_key_from_issuing_to_revoking(page: Page, curl: Curl) -> None:
     row = page.get_by_role("row", name=re.compile("Billing"))
     assert "Active" in row.inner_text()
     assert "Finance" in row.inner_text()
-    row.get_by_role("img", name=re.compile("5")).wait_for()
+    row.get_by_role("img", name="By hour: 5 requests, 0 of them refused.").wait_for()
 
     def was_just_used() -> bool:  # As each process writes every ten seconds.
         page.reload()
