@@ -173,6 +173,8 @@ SECURE_HSTS_PRELOAD = HTTPS
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
+DATE_FORMAT = "Y-m-d"
+DATETIME_FORMAT = "Y-m-d H:i:s"
 
 LOGGING = {
     "version": 1,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -41,6 +41,9 @@ def paths(transactional_db: None) -> list[str]:
         traffic.note(refused_by("ip"), None, "198.51.100.7")
         traffic.note(refused_by("key"), key.pk, "203.0.113.9")
     traffic.flush()
+    group = Group.objects.create(name="auditors")
+    other = User.objects.create_user("bob", is_staff=True)
+    group.user_set.add(other)
     return [
         "/admin/",
         KEYS,
@@ -61,9 +64,18 @@ def paths(transactional_db: None) -> list[str]:
         "/admin/password_change/",
         "/admin/password_change/done/",
         "/admin/second-factor/",
-        "/admin/auth/user/",
-        "/admin/auth/group/",
+        *(
+            f"/admin/auth/user/{rest}"
+            for rest in ("", "add/", *of_one(other.pk), f"{other.pk}/password/")
+        ),
+        *(f"/admin/auth/group/{rest}" for rest in ("", "add/", *of_one(group.pk))),
+        "/admin/auth/",
+        f"{KEYS}revoke/?id={key.pk}+{soon.pk}",
     ]
+
+
+def of_one(number: int) -> list[str]:
+    return [f"{number}/{what}/" for what in ("change", "history", "delete")]
 
 
 def faults(page: Page, axe: str) -> list[str]:
@@ -105,7 +117,7 @@ def warning(page: Page) -> None:
 
 def second_factor(page: Page) -> None:
     """The page that asks for a code. Nothing else is shown any more."""
-    TOTPDevice.objects.create(user=User.objects.get(), name="phone")
+    TOTPDevice.objects.create(user=User.objects.get(username="ann"), name="phone")
     page.goto("/admin/")
     page.get_by_label("Code").wait_for()
 
