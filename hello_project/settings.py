@@ -173,8 +173,7 @@ SECURE_HSTS_PRELOAD = HTTPS
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATE_FORMAT = "Y-m-d"
-DATETIME_FORMAT = "Y-m-d H:i:s"
+FORMAT_MODULE_PATH = ["hello_project.formats"]
 
 LOGGING = {
     "version": 1,
