@@ -39,11 +39,11 @@ def lines_of(client: Client, **query: str) -> list[str]:
 
 
 def test_a_line_says_which_api_key_it_is_and_how_that_is(viewer: Client) -> None:
-    used = timezone.now().replace(month=2, day=3, hour=4, minute=5)
+    used = timezone.now().replace(month=2, day=3, hour=4, minute=5, second=6)
     key = import_one("Used0000.x", last_used_at=used)
     table = "rest_framework_api_key_apikey"
     [line] = lines_of(viewer)
-    moment = f"Feb. 3, {used.year}, 4:05 a.m."
+    moment = f"{used.year}-02-03 04:05:06"
     assert line == f"Used0000 billing ({key.pk}) Active {moment} True {table}"
     assert f'href="/admin/apikeys/apikey/{key.pk}/change/"' in viewer.get(LIST).content.decode()
     key.revoke()
