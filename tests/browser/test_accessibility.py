@@ -127,34 +127,68 @@ def blocked(page: Page) -> None:
     servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
-    context: Context, axe: str, paths: list[str], theme: str, width: int
-) -> None:
-    options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
-    opened = context(bypass_csp=True, **options)  # For axe, which the policy would keep out.
-    page = opened.new_page()
+def failed_login(page: Page) -> None:
     page.goto("/admin/login/")
-    found = faults(page, axe)
-    log_in(page)
-    wide = []
+    page.get_by_label("Username").fill("ann")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("Please enter the correct").wait_for()
 
-    def look() -> None:
-        found.extend(faults(page, axe))
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            wide.append(page.url)
 
-    for path in paths:
-        page.goto(path)
-        for summary in page.locator("summary").all():
+class Look:
+    """What axe-core finds, and which pages are wider than the window."""
+
+    def __init__(self, page: Page, axe: str, width: int) -> None:
+        self._page, self._axe, self._width = page, axe, width
+        self.faults: list[str] = []
+        self.wide: list[str] = []
+
+    def at(self, path: str) -> None:
+        """All of it, what is folded away too."""
+        self._page.goto(path)
+        for summary in self._page.locator("summary").all():
             summary.click()
-        look()
+        self.here()
+
+    def here(self) -> None:
+        self.faults += faults(self._page, self._axe)
+        if self._page.evaluate("document.documentElement.scrollWidth") > self._width:
+            self.wide.append(self._page.url)
+
+
+@pytest.fixture(params=[(width, theme) for width in (1280, 390) for theme in ("light", "dark")])
+def screen(request: pytest.FixtureRequest, context: Context, axe: str) -> tuple[Page, Look]:
+    """Not yet logged in."""
+    width, theme = request.param
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
+    page = context(bypass_csp=True, **options).new_page()  # For axe, which it would keep out.
+    return page, Look(page, axe, width)
+
+
+def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
+    screen: tuple[Page, Look], paths: list[str]
+) -> None:
+    page, look = screen
+    look.at("/admin/login/")
+    failed_login(page)
+    look.here()
+    log_in(page)
+    for path in paths:
+        look.at(path)
     for state in (errors_in_forms, shown_once, shown_once_again, warning, second_factor, blocked):
         state(page)
-        look()
-    assert found == []
-    assert wide == []
+        look.here()
+    assert look.faults == []
+    assert look.wide == []
+
+
+def test_no_page_that_is_still_empty_has_a_serious_fault(screen: tuple[Page, Look]) -> None:
+    page, look = screen
+    log_in(page)
+    for path in ("/admin/", KEYS, RULES, "/admin/auth/group/"):
+        look.at(path)
+    assert look.faults == []
+    assert look.wide == []
 
 
 def test_no_page_needs_what_its_policy_forbids(page: Page, paths: list[str]) -> None:

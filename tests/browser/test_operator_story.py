@@ -14,8 +14,10 @@ from django.utils import timezone
 
 from apikeys import keys
 from apikeys.models import ApiKey
+from hello_project.outcomes import refused_by
+from hello_project.traffic import traffic
 from tests import servers
-from tests.browser.conftest import OPERATOR_ADDRESS
+from tests.browser.conftest import OPERATOR_ADDRESS, PASSWORD, Context
 from tests.servers import Server
 from throttling.models import NetworkRule
 
@@ -199,6 +201,54 @@ def press_until(page: Page, name: str, key: str = "Tab") -> None:
             assert page.evaluate(FOCUS_SHOWS), f"Nothing shows that {name!r} has the focus."
             return
     pytest.fail(f"No way leads to {name!r} by keyboard.")
+
+
+def test_the_way_from_the_login_to_a_blocked_client_goes_by_keyboard_alone(
+    context: Context,
+) -> None:
+    for _ in range(3):
+        traffic.note(refused_by("ip"), None, CLIENT)
+    traffic.flush()
+    page = context().new_page()
+    page.goto("/admin/")
+    page.keyboard.type("ann")  # Where the focus is at first.
+    press_until(page, "Password:")
+    page.keyboard.type(PASSWORD)
+    press_until(page, "Log in")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Traffic", exact=True).wait_for()
+    press_until(page, f"Block {CLIENT}")
+    page.keyboard.press("Enter")
+    page.get_by_label("Network:").wait_for()
+    press_until(page, "Save")
+    page.keyboard.press("Enter")
+    page.get_by_text("was added successfully").wait_for()
+    assert NetworkRule.objects.get().network == f"{CLIENT}/32"
+    press_until(page, "Log out")
+    page.keyboard.press("Enter")
+    page.get_by_text("Logged Out", exact=False).or_(page.get_by_text("Logged out")).first.wait_for()
+
+
+def test_keys_are_filtered_and_searched_by_keyboard_alone(page: Page) -> None:
+    shop, _ = ApiKey.objects.issue(name="Shop", environment="test")
+    ApiKey.objects.issue(name="Billing")
+    page.goto("/admin/apikeys/apikey/")
+    press_until(page, "Test")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 found.").wait_for()
+    assert page.get_by_role("link", name="Billing").count() == 0
+    press_until(page, "Show all")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Billing").wait_for()
+    press_until(page, "Search")
+    page.keyboard.type("Shop")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 found.").wait_for()
+    press_until(page, "Show all")  # Past the field, which holds the name too.
+    press_until(page, "Shop")
+    page.keyboard.press("Enter")
+    page.get_by_role("region", name="History").wait_for()
+    assert shop.pk in page.url
 
 
 def test_it_all_goes_by_keyboard_alone(page: Page) -> None:
