@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django import forms
-from django.contrib.admin.widgets import AdminRadioSelect, AdminSplitDateTime
+from django.contrib.admin.widgets import AdminRadioSelect
 from django.utils import timezone
 
 from throttling.models import NetworkRule, locks_out
@@ -30,13 +30,17 @@ ENDS: Final = [
 ]
 
 
-class LabelledSplitDateTime(AdminSplitDateTime):
-    """With a name for each of its two fields, whoever has them read aloud."""
+class OwnMoment(forms.SplitDateTimeWidget):
+    """The browser's own fields, each named for whoever has them read aloud."""
 
     def __init__(self, attrs: dict[str, Any] | None = None) -> None:
-        super().__init__(attrs)
-        for widget, name in zip(self.widgets, ("Date", "Time"), strict=True):
-            widget.attrs["aria-label"] = name
+        super().__init__(
+            attrs,
+            date_format="%Y-%m-%d",
+            time_format="%H:%M:%S",
+            date_attrs={"type": "date", "aria-label": "Date"},
+            time_attrs={"type": "time", "step": "1", "aria-label": "Time"},
+        )
 
 
 class NetworkRuleForm(RuleForm):
@@ -49,7 +53,7 @@ class NetworkRuleForm(RuleForm):
         label="Ends", choices=ENDS, initial=NEVER, widget=AdminRadioSelect({"class": "radiolist"})
     )
     ends_at = forms.SplitDateTimeField(
-        label="Moment", required=False, widget=LabelledSplitDateTime, help_text="In UTC."
+        label="Moment", required=False, widget=OwnMoment, help_text="In UTC."
     )
     lock_out = forms.BooleanField(
         label="Block my own address all the same", required=False, widget=forms.HiddenInput
@@ -95,7 +99,7 @@ def warning(address: str, at: datetime) -> str:
     """What the operator is told before they lock themselves out."""
     now = timezone.now()
     local = timezone.localtime(at)
-    since = "" if at <= now else f" from {local:%d %B %Y %H:%M} on"
+    since = "" if at <= now else f" from {local:%Y-%m-%d %H:%M} on"
     return (
         f"This would block your own address, {address},{since} from the whole site, this console"
         " included."

@@ -185,7 +185,7 @@ def _sentence(rule: NetworkRule) -> str:
         "exempt": f"{rule.network} is exempt",
         "rate": f"Each address of {rule.network} has {rule.rate}",
     }[rule.action]
-    until = f" until {rule.ends_at.isoformat(timespec='seconds')}" if rule.ends_at else ""
+    until = f" until {rule.ends_at.isoformat(sep=' ', timespec='seconds')}" if rule.ends_at else ""
     note = f" ({rule.note})" if rule.note else ""
     return f"{what}{until}{note}."
 
