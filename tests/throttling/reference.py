@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass
@@ -19,11 +20,11 @@ class Reference:
     window_ms: int
     admitted: list[tuple[int, int]] = field(default_factory=list)  # (slot, cost)
 
-    @property
+    @cached_property
     def slot_ms(self) -> int:
         return (self.window_ms + 99) // 100
 
-    @property
+    @cached_property
     def slots(self) -> int:
         return (self.window_ms + self.slot_ms - 1) // self.slot_ms
 
