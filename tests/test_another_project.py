@@ -205,7 +205,7 @@ def served(project: Project, block: Block) -> Iterator[None]:
         process = children.start(
             ["/bin/sh", "-c", f"exec {block.text}"],
             cwd=project.folder,
-            env=project.environment,
+            env=project.environment | {"PYTHONUNBUFFERED": "1"},  # Its log is read as it grows.
             stdout=output,
             stderr=output,
         )
