@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,13 +32,6 @@ ARGUMENTS: Final = [
 Context = Callable[..., "BrowserContext"]
 
 
-def lacks(line: str) -> None:
-    """Skips the test with the line that installs what lacks; on CI fails it."""
-    if os.environ.get("CI"):
-        pytest.fail(line)
-    pytest.skip(line)
-
-
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Any]:
     """Its loop runs in this thread, where Django then expects no queries, until the package ends.
@@ -49,8 +41,9 @@ def playwright() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        lacks("playwright is not installed: pip install -r tests/requirements-browser.txt")
-        raise
+        servers.unavailable(
+            "playwright is not installed: pip install -r tests/requirements-browser.txt"
+        )
     with pytest.MonkeyPatch.context() as patched, sync_playwright() as started:
         patched.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         yield started
@@ -71,7 +64,7 @@ def browser(playwright: Any, chromium: str) -> Iterator[Browser]:
 @pytest.fixture
 def axe() -> str:
     if not AXE.exists():
-        lacks("axe-core is not installed: npm ci --prefix tests/browser")
+        servers.unavailable("axe-core is not installed: npm ci --prefix tests/browser")
     return AXE.read_text()
 
 
@@ -120,9 +113,23 @@ def page(context: Context) -> Page:
     return opened
 
 
+def wait_for_status(page: Page, status: int) -> None:
+    """Of the console. A network rule holds everywhere within a second."""
+
+    def has_it() -> bool:
+        answer = page.goto("/admin/")
+        return answer is not None and answer.status == status
+
+    servers.wait_for(has_it, seconds=2)
+
+
 def log_in(page: Page) -> None:
+    send_login(page, PASSWORD)
+    page.get_by_role("heading", name="Traffic", exact=True).wait_for()
+
+
+def send_login(page: Page, password: str) -> None:
     page.goto("/admin/")
     page.get_by_label("Username").fill("ann")
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Traffic", exact=True).wait_for()

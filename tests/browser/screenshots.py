@@ -28,8 +28,7 @@ from hello_project.traffic import (
     OUTCOMES_BY_HOUR,
     OUTCOMES_BY_MINUTE,
 )
-from tests import servers
-from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in
+from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in, wait_for_status
 from throttling.models import NetworkRule
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def code(page: Page) -> None:
 
 def blocked(page: Page) -> None:
     NetworkRule.objects.create(network=OPERATOR_ADDRESS, action="block")
-    servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
+    wait_for_status(page, 403)
 
 
 def take(page: Page, name: str) -> None:

@@ -13,8 +13,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from apikeys.models import ApiKey
 from hello_project.outcomes import Outcome, refused_by
 from hello_project.traffic import traffic
-from tests import servers
-from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in
+from tests.browser.conftest import OPERATOR_ADDRESS, Context, log_in, send_login, wait_for_status
 from throttling.models import NetworkRule
 
 if TYPE_CHECKING:
@@ -124,71 +123,64 @@ def second_factor(page: Page) -> None:
 
 def blocked(page: Page) -> None:
     NetworkRule.objects.create(network=OPERATOR_ADDRESS, action="block")
-    servers.wait_for(lambda: page.goto("/admin/").status == 403, seconds=2)  # type: ignore[union-attr]
+    wait_for_status(page, 403)
 
 
 def failed_login(page: Page) -> None:
-    page.goto("/admin/login/")
-    page.get_by_label("Username").fill("ann")
-    page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Log in").click()
+    send_login(page, "wrong")
     page.get_by_text("Please enter the correct").wait_for()
 
 
 class Look:
-    """What axe-core finds, and which pages are wider than the window."""
+    """At pages, for what axe-core finds and for what is wider than the window."""
 
     def __init__(self, page: Page, axe: str, width: int) -> None:
-        self._page, self._axe, self._width = page, axe, width
-        self.faults: list[str] = []
-        self.wide: list[str] = []
+        self.page = page
+        self.found: list[str] = []
+        self._axe, self._width = axe, width
 
     def at(self, path: str) -> None:
         """All of it, what is folded away too."""
-        self._page.goto(path)
-        for summary in self._page.locator("summary").all():
+        self.page.goto(path)
+        for summary in self.page.locator("summary").all():
             summary.click()
         self.here()
 
     def here(self) -> None:
-        self.faults += faults(self._page, self._axe)
-        if self._page.evaluate("document.documentElement.scrollWidth") > self._width:
-            self.wide.append(self._page.url)
+        self.found += faults(self.page, self._axe)
+        if self.page.evaluate("document.documentElement.scrollWidth") > self._width:
+            self.found.append(f"{self.page.url}: wider than the window")
 
 
 @pytest.fixture(params=[(width, theme) for width in (1280, 390) for theme in ("light", "dark")])
-def screen(request: pytest.FixtureRequest, context: Context, axe: str) -> tuple[Page, Look]:
-    """Not yet logged in."""
+def look(request: pytest.FixtureRequest, context: Context, axe: str) -> Look:
+    """Before the login, on each screen."""
     width, theme = request.param
     options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
-    page = context(bypass_csp=True, **options).new_page()  # For axe, which it would keep out.
-    return page, Look(page, axe, width)
+    opened = context(bypass_csp=True, **options)  # For axe, which the policy would keep out.
+    return Look(opened.new_page(), axe, width)
 
 
 def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(
-    screen: tuple[Page, Look], paths: list[str]
+    look: Look, paths: list[str]
 ) -> None:
-    page, look = screen
     look.at("/admin/login/")
-    failed_login(page)
+    failed_login(look.page)
     look.here()
-    log_in(page)
+    log_in(look.page)
     for path in paths:
         look.at(path)
     for state in (errors_in_forms, shown_once, shown_once_again, warning, second_factor, blocked):
-        state(page)
+        state(look.page)
         look.here()
-    assert look.faults == []
-    assert look.wide == []
+    assert look.found == []
 
 
-def test_no_page_that_is_still_empty_has_a_serious_fault(screen: tuple[Page, Look]) -> None:
-    page, look = screen
-    log_in(page)
+def test_nor_has_a_page_with_nothing_on_it_yet(look: Look) -> None:
+    log_in(look.page)
     for path in ("/admin/", KEYS, RULES, "/admin/auth/group/"):
         look.at(path)
-    assert look.faults == []
-    assert look.wide == []
+    assert look.found == []
 
 
 def test_no_page_needs_what_its_policy_forbids(page: Page, paths: list[str]) -> None:
