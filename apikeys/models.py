@@ -336,7 +336,8 @@ class ApiKey(models.Model):
 
     def record_edit(self, by: User | None, fields: Iterable[str]) -> None:
         """To be called in the transaction that changed these fields."""
-        names = [str(self._meta.get_field(name).verbose_name) for name in fields]  # type: ignore[union-attr]
+        own = {field.name: field.verbose_name for field in self._meta.fields}
+        names = [str(own[name]) for name in fields]
         if names:
             history.record([self.pk], KeyEvent.Action.EDITED, by, ", ".join(names))
 

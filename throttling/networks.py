@@ -15,7 +15,7 @@ Span: TypeAlias = tuple[int, int]
 """First and last address of a network, as numbers."""
 
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
-_BITS: Final = {AF_INET: 32, AF_INET6: 128}
+_BITS: Final[dict[int, int]] = {AF_INET: 32, AF_INET6: 128}
 
 
 def parse_network(notation: str) -> Network:
@@ -87,7 +87,7 @@ class NetworkTable(Generic[Value]):
 def _span(family: int, network: str) -> Span:
     address, _, prefix = network.partition("/")
     first = int.from_bytes(inet_pton(family, address))
-    return first, first | (1 << (_BITS[family] - int(prefix))) - 1  # type: ignore[index]
+    return first, first | (1 << (_BITS[family] - int(prefix))) - 1
 
 
 def _flattened(entries: list[tuple[Span, Value]]) -> tuple[list[int], list[Value | None]]:
